@@ -1,0 +1,67 @@
+"""Stamped cache: results that are slow to compute, kept with what they were computed from.  (core, hot)
+
+A cached value is a marshal file next to the stamps (path, mtime, size, inode, ctime) of everything it depends on; it is
+used only while each stamp still matches.  marshal, not json: importing json costs 7 ms (its `re`), marshal is built in.
+The directory is the caller's own (0700), so its content is as trusted as sbx's own code there.  Deleting any file of
+it, at any time, only costs time.
+"""
+
+import marshal
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+# marshal's format and our own may change between versions: both are part of the file's name.
+_FORMAT = f"{sys.implementation.cache_tag}-1"
+
+
+def file_name(key: str) -> str:
+    """`key` as a file name: reversible, no slash, at most 255 bytes for keys of at most 80 characters."""
+    return "".join(c if c.isalnum() and c.isascii() or c in "-_.:@" else f"%{ord(c):x}," for c in key).replace(
+        "..", "%2e,."
+    )
+
+
+def stamp(path: str) -> tuple[str, int, int, int, int]:
+    """(path, mtime ns, size, inode, ctime ns); zeros for a file that is not there, so its appearance is a change."""
+    try:
+        s = os.stat(path)
+    except OSError:
+        return (path, 0, 0, 0, 0)
+    return (path, s.st_mtime_ns, s.st_size, s.st_ino, s.st_ctime_ns)
+
+
+def get(directory: str, key: str) -> "Any":
+    """The value stored under `key`, or None when there is none or when something it depends on has changed."""
+    try:
+        with open(f"{directory}/{file_name(key)}.{_FORMAT}", "rb", buffering=0) as file:
+            stored_key, stamps, value = marshal.loads(file.read())
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    if stored_key != key or any(stamp(s[0]) != s for s in stamps):
+        return None
+    return value
+
+
+def put(directory: str, key: str, value: "Any", depends: "Iterable[str]" = ()) -> None:
+    """Store `value` (marshal's types only) under `key`, valid while the files `depends` do not change.
+
+    Best effort: a cache that can not be written is no error, the value is only computed again.
+    """
+    path = f"{directory}/{file_name(key)}.{_FORMAT}"
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        data = marshal.dumps((key, [stamp(d) for d in depends], value))
+        with open(temporary, "wb", buffering=0) as file:
+            file.write(data)
+        os.rename(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass

@@ -1,0 +1,301 @@
+"""Every system call number, flag, struct and wrapper that Python 3.11 has no function for.  (core, hot)
+
+The only file that talks to C.  It uses `_ctypes`, the extension below ctypes: `import ctypes` costs 3 ms at each
+start, `_ctypes` 0.4 ms, and what is needed of the package on top of it is the eight lines of `_Syscall`.
+
+One wrapper per call, named as in the manual page.  Each raises OSError with the path or name it was about; the
+callers, who know the step, turn that into a SandboxError.  Numbers: the kernel's asm/unistd.h and uapi headers.
+"""
+
+import os
+import sys
+from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_PYTHONAPI, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, dlopen, get_errno
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MACHINE = os.uname().machine
+
+# From 424 on all architectures share their numbers; below, each has a table of its own.
+_NUMBERS_BELOW_424 = {
+    "x86_64": {
+        "clone": 56, "umask": 95, "ptrace": 101, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155,
+        "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "ioctl": 16,
+        "socket": 41, "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322, "keyctl": 250, "ioprio_set": 251,
+        "sendmsg": 46, "recvmsg": 47, "getdents64": 217, "statfs": 137, "fstatfs": 138,
+    },
+    "aarch64": {
+        "clone": 220, "umask": 166, "ptrace": 117, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41,
+        "prctl": 167, "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "ioctl": 29,
+        "socket": 198, "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281, "keyctl": 219, "ioprio_set": 30,
+        "sendmsg": 211, "recvmsg": 212, "getdents64": 61, "statfs": 43, "fstatfs": 44,
+    },
+}  # fmt: skip
+_NUMBERS_FROM_424 = {
+    "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+    "fspick": 433, "pidfd_open": 434, "close_range": 436, "openat2": 437, "pidfd_getfd": 438, "mount_setattr": 442,
+    "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
+}  # fmt: skip
+NR = {**_NUMBERS_BELOW_424.get(MACHINE, {}), **_NUMBERS_FROM_424}
+
+# clone(2), unshare(2), setns(2)
+CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x80, 0x20000, 0x02000000, 0x04000000
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+SIGCHLD = 17
+
+# mount(2)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 1024, 4096, 16384, 1 << 18, 1 << 19
+MS_RELATIME, MS_STRICTATIME = 1 << 21, 1 << 24
+MNT_DETACH = 2
+
+# open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2), mount_setattr(2)
+AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x100, 0x1000, 0x8000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
+FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 1, 1
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_SET_FD, FSCONFIG_CMD_CREATE = 0, 1, 5, 6
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME, MOUNT_ATTR_IDMAP = 0x10, 0x20, 0x70, 0x100000
+
+# openat2(2)
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+
+# prctl(2)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 4, 8, 23, 24
+PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT = 28, 38, 36, 47
+PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+
+# seccomp(2)
+SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2
+SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
+SECCOMP_RET_USER_NOTIF = 0x7FC00000
+
+# ioctl_tty(2), netdevice(7), keyctl(2)
+TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCGPTN = 0x540E, 0x5413, 0x5414, 0x40045431, 0x5441, 0x80045430
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 0x8913, 0x8914, 1, 2, 2, 0o2000000
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+STATFS_MAGIC_PROC = 0x9FA0
+
+
+class c_long(_SimpleCData):  # type: ignore[type-arg]  # generic in the stubs only
+    """C's long; ctypes has the same three lines."""
+
+    _type_ = "l"
+
+
+class _Syscall(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_PYTHONAPI | FUNCFLAG_USE_ERRNO  # PYTHONAPI: the GIL stays held, see `clone`
+    _restype_ = c_long
+
+
+class _Handle:
+    _handle = dlopen(None, 0)
+
+
+_syscall: "Any" = _Syscall(("syscall", _Handle))  # type: ignore[call-overload]
+
+
+def syscall(name: str, *args: "int | bytes | bytearray | None", subject: str = "") -> int:
+    """System call `name`; ints, bytes (their address) and None (NULL) as arguments.
+
+    Raises OSError(errno, strerror, subject or name) when it fails, ENOSYS for a name without a number here.
+    """
+    number = NR.get(name)
+    if number is None:
+        raise OSError(38, os.strerror(38), f"{name} on {MACHINE}")
+    result: int = _syscall(number, *[c_long(a) if isinstance(a, int) else a for a in args])
+    if result == -1:
+        error = get_errno()
+        raise OSError(error, os.strerror(error), subject or name)
+    return result
+
+
+def _struct(*fields: tuple[int, int]) -> bytes:
+    """Little-endian C struct of (value, size in bytes) pairs; both supported architectures are little-endian."""
+    return b"".join((value & ((1 << 8 * size) - 1)).to_bytes(size, "little") for value, size in fields)
+
+
+# -- processes and namespaces --
+
+
+def clone(flags: int) -> int:
+    """Like fork(2), with CLONE_NEW* flags: 0 in the child, the child's pid in the parent.
+
+    Raw clone keeps the interpreter as it is, without Python's after-fork work: sound only because sbx has one thread
+    and the GIL is held throughout.  glibc's cached thread id is the parent's in the child; nothing here uses it.
+    """
+    return syscall("clone", flags | SIGCHLD, 0, 0, 0, 0)
+
+
+def unshare(flags: int) -> None:
+    syscall("unshare", flags)
+
+
+def setns(fd: int, kinds: int) -> None:
+    syscall("setns", fd, kinds)
+
+
+def pidfd_open(pid: int) -> int:
+    return syscall("pidfd_open", pid, 0)
+
+
+def pidfd_getfd(pidfd: int, target: int) -> int:
+    """A copy of file descriptor `target` of the process behind `pidfd`; needs ptrace access to it."""
+    return syscall("pidfd_getfd", pidfd, target, 0)
+
+
+def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+    return syscall("prctl", option, a, b, c, d, subject=f"prctl {option}")
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) -> None:
+    """Close descriptors first..last, or with `cloexec` only mark them."""
+    syscall("close_range", first, last, 4 if cloexec else 0)
+
+
+def sethostname(name: bytes) -> None:
+    syscall("sethostname", name, len(name), subject=os.fsdecode(name))
+
+
+def setdomainname(name: bytes) -> None:
+    syscall("setdomainname", name, len(name), subject=os.fsdecode(name))
+
+
+def personality(persona: int) -> int:
+    return syscall("personality", persona)
+
+
+# -- mounts --
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
+    syscall(
+        "mount",
+        None if source is None else os.fsencode(source),
+        os.fsencode(target),
+        None if fstype is None else fstype.encode(),
+        flags,
+        None if data is None else os.fsencode(data),
+        subject=target,
+    )
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    syscall("umount2", os.fsencode(target), flags, subject=target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    syscall("pivot_root", os.fsencode(new), os.fsencode(old), subject=new)
+
+
+def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """A descriptor of the mount at `path`; with OPEN_TREE_CLONE a new, detached copy of it."""
+    return syscall("open_tree", dirfd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC, subject=path)
+
+
+def move_mount(mount_fd: int, target_fd: int, subject: str = "") -> None:
+    """Attach the detached mount `mount_fd` on top of the file or folder behind `target_fd`: no path is looked up."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    syscall("move_mount", mount_fd, b"", target_fd, b"", flags, subject=subject)
+
+
+def fsopen(fstype: str) -> int:
+    return syscall("fsopen", fstype.encode(), FSOPEN_CLOEXEC, subject=fstype)
+
+
+def fsconfig_string(fs: int, key: str, value: str) -> None:
+    syscall("fsconfig", fs, FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0, subject=f"{key}={value}")
+
+
+def fsconfig_flag(fs: int, key: str) -> None:
+    syscall("fsconfig", fs, FSCONFIG_SET_FLAG, key.encode(), None, 0, subject=key)
+
+
+def fsconfig_create(fs: int) -> None:
+    syscall("fsconfig", fs, FSCONFIG_CMD_CREATE, None, None, 0)
+
+
+def fsmount(fs: int, attributes: int = 0) -> int:
+    """A detached mount of the file system configured in `fs`, with MOUNT_ATTR_* attributes."""
+    return syscall("fsmount", fs, FSMOUNT_CLOEXEC, attributes)
+
+
+def mount_setattr(fd: int, path: str, flags: int, set_: int, clear: int = 0, propagation: int = 0, userns: int = 0) -> None:
+    """Set and clear MOUNT_ATTR_* of a mount, with AT_RECURSIVE of the whole tree; the kernel keeps locked flags."""
+    attr = _struct((set_, 8), (clear, 8), (propagation, 8), (userns, 8))
+    syscall("mount_setattr", fd, os.fsencode(path), flags, attr, len(attr), subject=path)
+
+
+def openat2(dirfd: int, path: str, flags: int, resolve: int = RESOLVE_IN_ROOT, mode: int = 0) -> int:
+    """open(2) with RESOLVE_* limits; the default treats `dirfd` as the root, whatever links or `..` say."""
+    how = _struct((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
+    while True:
+        try:
+            return syscall("openat2", dirfd, os.fsencode(path), how, len(how), subject=path)
+        except BlockingIOError:
+            continue  # EAGAIN: a rename or mount elsewhere raced with a `..`; the manual says to try again
+
+
+def file_system_magic(fd: int) -> int:
+    """f_type of fstatfs(2)."""
+    buffer = bytearray(256)
+    # The kernel writes into our buffer: a bytes object of our own, never shared, stands in for char[256].
+    data = bytes(buffer)
+    syscall("fstatfs", fd, data)
+    return int.from_bytes(data[:8], sys.byteorder)
+
+
+# -- rights --
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2), version 3: three bit sets of 64."""
+    header = _struct((0x20080522, 4), (0, 4))
+    low, high = 0xFFFFFFFF, 32
+    data = _struct(
+        (effective & low, 4), (permitted & low, 4), (inheritable & low, 4),
+        (effective >> high, 4), (permitted >> high, 4), (inheritable >> high, 4),
+    )  # fmt: skip
+    syscall("capset", header, data)
+
+
+def seccomp_load(program: bytes, flags: int = SECCOMP_FILTER_FLAG_TSYNC) -> int:
+    """Load a BPF program (struct sock_filter[], 8 bytes each); returns the listener with NEW_LISTENER, else 0."""
+    fprog = _struct((len(program) // 8, 8), (address(program), 8))
+    return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, fprog)
+
+
+def address(data: bytes) -> int:
+    """Where the bytes of `data` lie in memory; valid while the caller keeps a reference to it."""
+    # CPython's bytes object: the payload starts at id + basicsize - 1 (its terminating NUL is counted there).
+    return id(data) + bytes.__basicsize__ - 1
+
+
+def keyctl_join_session_keyring() -> None:
+    """A new anonymous session keyring, so that keys of the login session can not be found from inside."""
+    syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock ABI version, 1 or more; OSError ENOSYS or EOPNOTSUPP when there is none."""
+    return syscall("landlock_create_ruleset", None, 0, 1)
+
+
+# -- terminals and network devices --
+
+
+def ioctl(fd: int, request: int, argument: "int | bytes" = 0) -> int:
+    return syscall("ioctl", fd, request, argument, subject=f"ioctl {request:#x}")
+
+
+def loopback_up() -> None:
+    """Set IFF_UP of `lo` in the current network namespace."""
+    fd = syscall("socket", AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
+    try:
+        request = b"lo".ljust(16, b"\0") + _struct((IFF_UP | 0x40, 2)) + bytes(22)
+        ioctl(fd, SIOCSIFFLAGS, request)
+    finally:
+        os.close(fd)
