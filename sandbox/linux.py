@@ -91,11 +91,13 @@ class _Syscall(CFuncPtr):
     _restype_ = c_long
 
 
-class _Handle:
-    _handle = dlopen(None, 0)
+class _Library:
+    """What CFuncPtr looks a symbol up in: an object with a dlopen(3) handle; NULL is the running program itself."""
+
+    _handle = dlopen(None, 0)  # type: ignore[arg-type]  # the stubs do not know about NULL
 
 
-_syscall: "Any" = _Syscall(("syscall", _Handle))  # type: ignore[call-overload]
+_syscall: "Any" = _Syscall(("syscall", _Library))  # type: ignore[arg-type]
 
 
 def syscall(name: str, *args: "int | bytes | bytearray | None", subject: str = "") -> int:

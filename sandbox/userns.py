@@ -1,0 +1,178 @@
+"""Create user namespaces and write their id maps, by newuidmap and newgidmap where more than one id is mapped.  (mechanism, hot)
+
+    parent                       child (first process of the namespace)
+      clone(NEWUSER|...)  ------>  waits: read(go) blocks
+      newuidmap PID ...  \\ side
+      newgidmap PID ...  / by side
+      write(go, "1")      ------>  setgroups, setresgid, setresuid to 0; works
+      end of file on go   ------>  the parent died or could not map: exits, never runs unmapped
+"""
+
+import marshal
+import os
+import sys
+
+from sandbox import linux
+from sandbox.errors import ENOENT, EPERM, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
+_INSTALL = {"newuidmap": "install the package uidmap (Debian, Ubuntu) or shadow-utils; `sbx doctor` checks it"}
+
+
+def find(program: str) -> str:
+    """Full path of a set-uid or helper program, from the system's folders first and then PATH; "" when missing."""
+    for folder in f"{_PATH}:{os.environ.get('PATH', '')}".split(":"):
+        path = f"{folder}/{program}"
+        if folder.startswith("/") and os.access(path, os.X_OK):
+            return path
+    return ""
+
+
+def _spawn_mapper(program: str, pid: int, entries: "list[tuple[int, int, int]]") -> tuple[int, int]:
+    """Start newuidmap or newgidmap for `pid`; returns (its pid, descriptor of its stderr)."""
+    path = find(program)
+    if not path:
+        raise SandboxError("find program", program, ENOENT, hint=_INSTALL["newuidmap"])
+    read, write = os.pipe()
+    arguments = [program, str(pid), *[str(number) for entry in entries for number in entry]]
+    try:
+        child = os.posix_spawn(path, arguments, {}, file_actions=[(os.POSIX_SPAWN_DUP2, write, 2)])
+    except OSError as error:
+        os.close(read)
+        raise SandboxError.of("start program", path, error) from None
+    finally:
+        os.close(write)
+    return child, read
+
+
+def _await_mapper(step: str, program: str, child: tuple[int, int]) -> None:
+    pid, stderr = child
+    with open(stderr, encoding="utf-8", errors="replace") as file:
+        said = file.read().strip()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        raise SandboxError(step, program, EPERM, detail=said.split("\n")[-1] or f"exit status {status}")
+
+
+def _write_single(pid: int, maps: "dict[str, Any]") -> None:
+    """One id needs no helper; setgroups must be denied first (CVE-2014-8989: dropping groups can gain access)."""
+    for name, text in (
+        ("setgroups", "deny"),
+        ("gid_map", "%d %d %d" % maps["gid"][0]),
+        ("uid_map", "%d %d %d" % maps["uid"][0]),
+    ):
+        path = f"/proc/{pid}/{name}"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise SandboxError.of("map user ids", name, error) from None
+
+
+def write_maps(pid: int, maps: "dict[str, Any]") -> None:
+    """Give process `pid`, alone in a new user namespace, the id maps `maps` (see idmap.py)."""
+    if maps["mode"] == "single":
+        _write_single(pid, maps)
+        return
+    uid = _spawn_mapper("newuidmap", pid, maps["uid"])
+    gid = None
+    try:
+        gid = _spawn_mapper("newgidmap", pid, maps["gid"])
+    finally:
+        _await_mapper("map user ids", "newuidmap", uid)
+        if gid:
+            _await_mapper("map group ids", "newgidmap", gid)
+
+
+def become_root(*, groups: bool) -> None:
+    """Be uid 0 and gid 0 of the new namespace, without supplementary groups where setgroups is allowed.
+
+    A full set of capabilities in the namespace is kept: it came with the namespace, and the ids change to 0.
+    """
+    if groups:
+        os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def clone(flags: int, step: str = "create user namespace") -> int:
+    """linux.clone with a user namespace; 0 in the child."""
+    try:
+        return linux.clone(linux.CLONE_NEWUSER | flags)
+    except OSError as error:
+        raise SandboxError.of(step, "", error) from None
+
+
+def call(maps: "dict[str, Any]", function: "Callable[[], Any]") -> "Any":
+    """Run `function` as root of a new user and mount namespace with `maps`, in a child; returns its result.
+
+    The result must be of marshal's types.  A SandboxError of the function is raised here again; its other exceptions
+    become a SandboxError that names them.  The child dies with the caller.
+    """
+    go_read, go_write = os.pipe()
+    out_read, out_write = os.pipe()
+    sys.stdout.flush()
+    pid = clone(linux.CLONE_NEWNS)
+    if pid == 0:
+        code = 1
+        try:
+            os.close(go_write)
+            os.close(out_read)
+            linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+            if os.read(go_read, 1):
+                become_root(groups=maps["mode"] != "single")
+                # Changing ids clears the parent-death signal.
+                linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+                send_result(out_write, function)
+                code = 0
+        finally:
+            os._exit(code)
+    os.close(go_read)
+    os.close(out_write)
+    try:
+        write_maps(pid, maps)
+        os.write(go_write, b"1")
+        return receive_result(out_read)
+    finally:
+        os.close(go_write)
+        os.close(out_read)
+        os.waitpid(pid, 0)
+
+
+def send_result(fd: int, function: "Callable[[], Any]") -> None:
+    """Child side of a call across processes: ("ok", value) or ("error", SandboxError as tuple), by marshal."""
+    try:
+        record = ("ok", function())
+    except SandboxError as error:
+        record = ("error", error.as_tuple())
+    except OSError as error:
+        subject = str(error.filename or "")
+        record = ("error", SandboxError.of("use file", subject, error).as_tuple())
+    except BaseException as error:  # a traceback can not cross; its type and words can
+        record = ("error", SandboxError("run step", "", detail=f"{type(error).__name__}: {error}").as_tuple())
+        if os.environ.get("SBX_DEBUG"):
+            sys.excepthook(type(error), error, error.__traceback__)
+    payload = marshal.dumps(record)
+    while payload:
+        payload = payload[os.write(fd, payload) :]
+
+
+def receive_result(fd: int) -> "Any":
+    """Parent side: the value, or the SandboxError raised again; a child that died without a word is an error too."""
+    chunks = []
+    while chunk := os.read(fd, 1 << 16):
+        chunks.append(chunk)
+    if not chunks:
+        raise SandboxError("run step", detail="its process died without an answer")
+    kind, value = marshal.loads(b"".join(chunks))
+    if kind == "error":
+        raise SandboxError.from_tuple(value)
+    return value
