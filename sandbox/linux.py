@@ -23,13 +23,13 @@ _NUMBERS_BELOW_424 = {
         "clone": 56, "umask": 95, "ptrace": 101, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155,
         "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "ioctl": 16,
         "socket": 41, "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322, "keyctl": 250, "ioprio_set": 251,
-        "sendmsg": 46, "recvmsg": 47, "getdents64": 217, "statfs": 137, "fstatfs": 138,
+        "socketpair": 53, "getdents64": 217, "statfs": 137, "fstatfs": 138,
     },
     "aarch64": {
         "clone": 220, "umask": 166, "ptrace": 117, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41,
         "prctl": 167, "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "ioctl": 29,
         "socket": 198, "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281, "keyctl": 219, "ioprio_set": 30,
-        "sendmsg": 211, "recvmsg": 212, "getdents64": 61, "statfs": 43, "fstatfs": 44,
+        "socketpair": 199, "getdents64": 61, "statfs": 43, "fstatfs": 44,
     },
 }  # fmt: skip
 _NUMBERS_FROM_424 = {
@@ -248,6 +248,13 @@ def file_system_magic(fd: int) -> int:
     data = bytes(buffer)
     syscall("fstatfs", fd, data)
     return int.from_bytes(data[:8], sys.byteorder)
+
+
+def socketpair() -> tuple[int, int]:
+    """Two connected AF_UNIX SOCK_SEQPACKET sockets, close-on-exec: message boundaries are kept, and end of file is seen."""
+    pair = bytes(bytearray(8))  # int[2] of our own for the kernel to fill
+    syscall("socketpair", 1, 5 | SOCK_CLOEXEC, 0, pair)
+    return int.from_bytes(pair[:4], sys.byteorder), int.from_bytes(pair[4:], sys.byteorder)
 
 
 # -- rights --

@@ -1,0 +1,306 @@
+"""P2, the init: first process of the nested namespaces; executes a finished list of steps, then the payload.  (launch, hot)
+
+It decides nothing, reads no environment and imports nothing: everything it uses was imported before the clone
+(code found in the image would run with our rights: CVE-2019-14271).  Errors go to the keeper as data.
+"""
+
+import _signal
+import marshal
+import os
+import resource
+
+from sandbox import caps, linux, mounts
+from sandbox.errors import (
+    EACCES,
+    EINVAL,
+    ENOENT,
+    ENOTDIR,
+    EXIT_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    SandboxError,
+)
+from sandbox.spec import DEFAULT_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+
+class Init:
+    """The state of the steps: descriptors of the slots, of the root, and the channel to the keeper."""
+
+    def __init__(self, channel: int, slots: dict[int, int]) -> None:
+        self.channel = channel
+        self.slots = slots
+        self.root_fd = -1
+        self.null_fd = -1
+
+    # -- mounts: everything below the root's descriptor --
+
+    def hostname(self, name: str) -> None:
+        linux.sethostname(name.encode())
+
+    def loopback(self) -> None:
+        linux.loopback_up()
+
+    def root(self, slot: int) -> None:
+        """Attach the root file system in this mount namespace; `root` is a folder the launcher made for it."""
+        point = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        linux.move_mount(self.slots[slot], point, "root")
+        os.close(point)
+        self.root_fd = self.slots[slot]
+
+    def mount(self, destination: str, fstype: str, source: str, attributes: int, *options: str) -> None:
+        fd = mounts.filesystem(fstype, source, attributes, options)
+        mounts.attach(fd, self.root_fd, destination)
+        os.close(fd)
+
+    def bind(self, destination: str, slot: int, attributes: int, cleared: int) -> None:
+        fd = self.slots[slot]
+        mounts.restrict(fd, attributes, cleared, destination)
+        mounts.attach(fd, self.root_fd, destination)
+        if destination == "/dev/null":
+            self.null_fd = fd
+
+    def symlink(self, points_to: str, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        fd = mounts.target(self.root_fd, folder, directory=True)
+        try:
+            os.symlink(points_to, name, dir_fd=fd)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(fd)
+
+    def terminal(self, uid: int) -> None:
+        """A terminal of the container's own devpts: its master goes to the keeper, its other end becomes 0, 1, 2.
+
+        The other end is had by TIOCGPTPEER, not by a path that may have been replaced (CVE-2025-52565).
+        """
+        master = linux.openat2(self.root_fd, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        linux.ioctl(master, linux.TIOCSPTLCK, bytes(4))
+        peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        name = os.readlink(f"/proc/self/fd/{peer}").rpartition("/")[2]
+        console = mounts.tree(f"dev/pts/{name}", recursive=False, dirfd=self.root_fd)
+        mounts.attach(console, self.root_fd, "/dev/console")
+        os.close(console)
+        os.fchown(peer, uid, -1)
+        self.tell("fd", master)
+        self.expect("go")
+        os.close(master)
+        os.setsid()
+        linux.ioctl(peer, linux.TIOCSCTTY, 0)
+        for fd in (0, 1, 2):
+            os.dup2(peer, fd)
+        os.close(peer)
+
+    def sysctl(self, key: str, value: str) -> None:
+        """Write through our own procfs, which `mount` put there: no link, no other file system (CVE-2025-52881)."""
+        path = "proc/sys/" + key.replace(".", "/")
+        resolve = linux.RESOLVE_NO_MAGICLINKS | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_BENEATH
+        try:
+            fd = linux.openat2(self.root_fd, path, os.O_WRONLY, resolve)
+            try:
+                if linux.file_system_magic(fd) != linux.STATFS_MAGIC_PROC:
+                    raise SandboxError("set sysctl", key, detail="not a file of /proc/sys")
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise SandboxError.of("set sysctl", key, error) from None
+
+    def readonly(self, path: str) -> None:
+        mounts.make_readonly(self.root_fd, path)
+
+    def mask(self, *paths: str) -> None:
+        status = os.stat(self.null_fd)
+        if status.st_mode & 0o170000 != 0o020000 or status.st_rdev != os.makedev(1, 3):
+            raise SandboxError("mask", "/dev/null", detail="it is not the null device")
+        for path in paths:
+            mounts.mask(self.root_fd, path, self.null_fd)
+
+    def readonly_root(self) -> None:
+        linux.mount_setattr(self.root_fd, "", linux.AT_EMPTY_PATH, linux.MOUNT_ATTR_RDONLY)
+
+    def pivot_root(self) -> None:
+        """Swap the roots on one spot and let go of the old one: nothing of the host stays reachable."""
+        os.fchdir(self.root_fd)
+        linux.pivot_root(".", ".")
+        linux.umount2(".", linux.MNT_DETACH)
+        os.chdir("/")
+
+    # -- the process --
+
+    def keyring(self) -> None:
+        try:
+            linux.keyctl_join_session_keyring()
+        except OSError as error:
+            if error.errno not in (38, 122):  # ENOSYS: no keyrings in this kernel; EDQUOT: see below
+                raise
+            if error.errno == 122:
+                raise SandboxError("make session keyring", errno=122, hint="check /proc/key-users") from None
+
+    def session(self) -> None:
+        """A session of one's own: without it TIOCSTI reaches the caller's terminal (CVE-2017-5226)."""
+        try:
+            os.setsid()
+        except PermissionError:
+            pass  # `terminal` has done it
+
+    def rlimit(self, number: int, soft: int, hard: int) -> None:
+        limits = [resource.RLIM_INFINITY if n >= 1 << 63 or n < 0 else n for n in (soft, hard)]
+        try:
+            resource.setrlimit(number, (limits[0], limits[1]))
+        except (OSError, ValueError):
+            _, most = resource.getrlimit(number)
+            raise SandboxError(
+                "set resource limit", str(number), detail=f"{hard} is above the caller's hard limit {most}"
+            ) from None
+
+    def umask(self, mask: int) -> None:
+        os.umask(mask)
+
+    def null_stdin(self) -> None:
+        fd = os.open("/dev/null", os.O_RDONLY)
+        if fd != 0:
+            os.dup2(fd, 0)
+            os.close(fd)
+
+    def reaper(self) -> None:
+        """Stay as pid 1: the rest of the steps happen in a child, this process passes signals on and reaps."""
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        child = os.fork()
+        if child == 0:
+            return
+        # The keeper learns of a failed exec from the child's channel alone.
+        linux.close_range(3)
+        for fd in (0, 1, 2):
+            os.close(fd)
+        for number in range(1, 65):
+            if number not in (9, 17, 19, 32, 33):
+                _signal.signal(number, lambda n, _: os.kill(child, n))
+        status = 0
+        while True:
+            try:
+                pid, code = os.wait()
+            except ChildProcessError:
+                break
+            if pid == child:
+                status = os.waitstatus_to_exitcode(code)
+                break
+        os._exit(status if status >= 0 else 128 - status)
+
+    def bounding(self, keep: int) -> None:
+        caps.drop_bounding(keep)
+
+    def ids(self, uid: int, gid: int, groups: tuple[int, ...]) -> None:
+        """Groups first, while we may; exactly those of the image's user (CVE-2022-2989)."""
+        with open("/proc/self/setgroups", "rb", buffering=0) as file:
+            allowed = file.read().startswith(b"allow")
+        if allowed:
+            os.setgroups(groups)
+        elif groups:
+            raise SandboxError("set groups", str(groups[0]), EINVAL, detail="only one id is mapped")
+        linux.prctl(linux.PR_SET_KEEPCAPS, 1)
+        try:
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        except OSError as error:
+            hint = "the id is outside the id map; `cat /etc/subuid` shows how many ids you have"
+            raise SandboxError.of("set user", f"{uid}:{gid}", error, hint) from None
+        linux.prctl(linux.PR_SET_KEEPCAPS, 0)
+
+    def cwd(self, path: str) -> None:
+        try:
+            os.chdir(path)
+            real = os.getcwd()
+        except OSError as error:
+            raise SandboxError.of("change directory", path, error, "-w names a directory of the image") from None
+        if not real.startswith("/") or real == "/proc" or real.startswith("/proc/"):
+            # A descriptor of the host below /proc/self/fd would lead outside (CVE-2024-21626).
+            raise SandboxError("change directory", path, detail="it is not inside the container")
+
+    def parent_death_signal(self) -> None:
+        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+
+    def capabilities(self, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
+        caps.apply(effective, permitted, inheritable, ambient)
+
+    def no_new_privs(self) -> None:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+
+    def close_fds(self, keep: tuple[int, ...]) -> None:
+        linux.close_range(3, cloexec=True)
+        for fd in keep:
+            os.set_inheritable(fd, True)
+
+    def seccomp(self, program: bytes) -> None:
+        linux.seccomp_load(program)
+
+    def execute(self, args: tuple[str, ...], env: tuple[str, ...]) -> None:
+        environment = dict(entry.partition("=")[::2] for entry in env)
+        name = args[0]
+        if "/" in name:
+            candidates = [name]
+        else:
+            candidates = [f"{folder or '.'}/{name}" for folder in environment.get("PATH", DEFAULT_PATH).split(":")]
+        denied = 0
+        for path in candidates:
+            try:
+                os.execve(path, args, environment)
+            except OSError as error:
+                if error.errno not in (ENOENT, ENOTDIR, EACCES):
+                    raise SandboxError("execute", name, error.errno or 0, code=EXIT_NOT_EXECUTABLE) from None
+                if error.errno == EACCES or os.path.exists(path):
+                    denied = error.errno
+        if denied == EACCES:
+            raise SandboxError("execute", name, EACCES, code=EXIT_NOT_EXECUTABLE)
+        if denied:
+            hint = "the file is there, but the interpreter it names (`#!` line or ELF loader) is not in the image"
+            raise SandboxError("execute", name, ENOENT, hint=hint, code=EXIT_NOT_FOUND)
+        raise SandboxError("execute", name, ENOENT, code=EXIT_NOT_FOUND)
+
+    # -- the channel to the keeper, see keeper.py --
+
+    def tell(self, *record: "Any") -> None:
+        os.write(self.channel, marshal.dumps(record))
+
+    def expect(self, kind: str) -> None:
+        message = os.read(self.channel, 1 << 16)
+        if not message or marshal.loads(message)[0] != kind:
+            os._exit(EXIT_FAILED)  # the keeper is gone or has given up; it says why
+
+
+def reset_signals() -> None:
+    """All dispositions to their defaults and nothing blocked: Python ignores SIGPIPE, callers ignore what they like."""
+    for number in range(1, 65):
+        if number not in (9, 19, 32, 33):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def run(steps: "list[tuple[Any, ...]]", channel: int, slots: dict[int, int]) -> "NoReturn":
+    """Execute the steps; does not return.  A failed step is reported to the keeper with its verb and subject."""
+    init = Init(channel, slots)
+    verb = "start"
+    code = EXIT_FAILED
+    try:
+        reset_signals()
+        # Before anything else: our pid as the host sees it, and the namespaces are there to be opened.
+        init.tell("ready", int(os.readlink("/proc/self")))
+        for verb, *arguments in steps:
+            if verb == "pivot_root":
+                init.expect("go")
+            step: Callable[..., None] = getattr(init, verb)
+            step(*arguments)
+    except SandboxError as error:
+        code = error.code
+        init.tell("error", error.as_tuple())
+    except OSError as error:
+        subject = error.filename if isinstance(error.filename, str) else ""
+        init.tell("error", SandboxError.of(verb.replace("_", " "), subject, error).as_tuple())
+    except BaseException as error:  # nothing may run on in here
+        init.tell("error", SandboxError(verb.replace("_", " "), detail=f"{type(error).__name__}: {error}").as_tuple())
+    os._exit(code)

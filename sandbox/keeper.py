@@ -1,0 +1,392 @@
+"""P1, the keeper: first process of the user namespace and of an outer pid namespace.  (launch, hot)
+
+It opens what the caller may open, mounts the root file system, starts the init and the network helper, waits, and
+removes what the container leaves.  As pid 1 of its pid namespace it is what everything else hangs on: when it dies, by
+SIGKILL too, the kernel ends the payload, slirp4netns and fuse-overlayfs with it.
+
+    cli (P0)                         keeper (P1)                            init (P2)
+      clone(NEWUSER|NEWNS|NEWPID)->    opens layers and volumes
+      newuidmap, newgidmap             (as the caller, ids not mapped yet)
+      ("go",) ------------------->     becomes root of the namespace
+                                       mounts the root file system
+                                       clone(NEWNS|NEWPID|NEWNET|...) ------>  mounts, one step after another
+                                       <--------------------------- ("ready", pid seen by the host)
+                                       starts slirp4netns or pasta
+                                       <--------------------------- ("fd", n)    only with a terminal
+                                       ("go",) ----------------------------->   only with a terminal
+                                       ("go",) ----------------------------->   pivot_root, rights, filter
+                                       <--------------------------- end of file: exec succeeded
+      <--------- ("started", pid)      waits for the payload, the helpers, the cli
+      ("signal", n) ------------->     kill(init, n)
+      end of file --------------->     the cli is gone: kill(init, SIGKILL)
+      <-------- exit status            removes upper, work; exits
+
+Every wait also takes ("error", SandboxError as tuple) and ("warn", text); the keeper passes them on to the cli.
+Both channels are SOCK_SEQPACKET pairs: one record is one message, in marshal.
+"""
+
+import _signal
+import fcntl
+import marshal
+import os
+import select
+import sys
+import time
+
+from sandbox import init, linux, mounts, plan as plans, spec as oci, trees, userns, users
+from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+SIGKILL = 9
+# Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
+_TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
+
+
+class Opened:
+    """The plan's `open` and `build` steps: they fill the slots that the init uses."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, int] = {}
+
+    def layer(self, slot: int, path: str) -> None:
+        """An unpacked layer, locked (shared) through its folder for as long as the keeper lives: rmi leaves it alone."""
+        folder, _, name = path.rpartition("/")
+        try:
+            if name == "fs":
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                self.slots[slot] = os.open("fs", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=lock)
+            else:
+                self.slots[slot] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SandboxError.of("open layer", path, error) from None
+
+    def path(self, slot: int, path: str) -> None:
+        try:
+            self.slots[slot] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise SandboxError.of("open volume source", path, error) from None
+
+    def tree(self, slot: int, path: str, recursive: bool) -> None:
+        self.slots[slot] = mounts.tree(path, recursive=recursive)
+
+    def device(self, slot: int, path: str) -> None:
+        fd = mounts.tree(path, recursive=False)
+        if os.stat(fd).st_mode & 0o170000 != 0o020000:
+            raise SandboxError("open device", path, detail="not a character device")
+        self.slots[slot] = fd
+
+    def idmap(self, slot: int) -> None:
+        """Only root of the host gets here, see launch.py: the slot came idmapped through the channel."""
+
+    def chown(self, slot: int, uid: int, gid: int) -> None:
+        """Give a volume and all in it to the container's user (`U`)."""
+        name = ""
+        try:
+            os.chown(f"/proc/self/fd/{self.slots[slot]}", uid, gid)
+            if os.stat(self.slots[slot]).st_mode & 0o170000 != 0o040000:
+                return
+            for _, folders, files, fd in os.fwalk(f"/proc/self/fd/{self.slots[slot]}", follow_symlinks=False):
+                for name in (*folders, *files):
+                    os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            raise SandboxError.of("give volume to user", name, error) from None
+
+    # -- root file systems: see overlay.py and fuse_overlay.py --
+
+    def overlay(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
+        from sandbox import overlay
+
+        self.slots[slot] = overlay.mount([self.slots[n] for n in lowers], upper, work)
+
+    def fuse_overlayfs(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
+        from sandbox import fuse_overlay
+
+        self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work)
+
+    def copy(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
+        from sandbox import copy_root
+
+        self.slots[slot] = copy_root.mount([self.slots[n] for n in lowers], upper)
+
+
+def run(spec: "dict[str, Any]", bpf: bytes, channel: int, directory: str) -> "NoReturn":
+    """Be the keeper: `channel` leads to the cli, `directory` is the container's.  Exits with the payload's status."""
+    code = EXIT_FAILED
+    try:
+        linux.close_range(3, channel - 1, cloexec=True)
+        for number in _TERMINATING + (18, 20, 21, 22):
+            _signal.signal(number, _signal.SIG_IGN)
+        os.umask(0)
+        code = Keeper(spec, bpf, channel, directory).work()
+    except SandboxError as error:
+        code = error.code
+        _send(channel, "error", error.as_tuple())
+    except OSError as error:
+        _send(channel, "error", SandboxError.of("keep container", str(error.filename or ""), error).as_tuple())
+    except BaseException as error:  # a traceback is of no use to a user
+        _send(channel, "error", SandboxError("keep container", detail=f"{type(error).__name__}: {error}").as_tuple())
+        if os.environ.get("SBX_DEBUG"):
+            sys.excepthook(type(error), error, error.__traceback__)
+    os._exit(code)
+
+
+def _send(channel: int, *record: "Any") -> None:
+    try:
+        os.write(channel, marshal.dumps(record))
+    except OSError:
+        pass  # the cli is gone; the next read finds out
+
+
+class Keeper:
+    """One container's keeper; `work` is its whole life."""
+
+    def __init__(self, spec: "dict[str, Any]", bpf: bytes, channel: int, directory: str) -> None:
+        self.spec, self.bpf, self.cli, self.directory = spec, bpf, channel, directory
+        self.annotations: dict[str, str] = spec["annotations"]
+        self.opened = Opened()
+        self.pid = self.helper = 0  # init and network helper, as this pid namespace numbers them
+        self.host_pid = 0
+        self.init = -1
+        self.terminal: Any = None
+        self.status: int | None = None
+        self.wake = -1
+
+    def work(self) -> int:
+        """Checklist, in the order of the picture above; returns the exit status."""
+        linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        os.chdir(self.directory)
+        plan = plans.make(self.spec, self.bpf)
+        for verb, *arguments in plan["open"]:
+            getattr(self.opened, verb)(*arguments)
+        if not self._await_go():
+            return EXIT_FAILED
+        if oci.maps_id(self.spec["linux"]["uidMappings"], 0):
+            userns.become_root(groups=len(self.spec["linux"]["uidMappings"]) > 1)
+            # The change of ids hid our /proc entries from ourselves; the namespace files of the init are needed.
+            linux.prctl(linux.PR_SET_DUMPABLE, 1)
+        os.mkdir("root", 0o700)
+        try:
+            for verb, *arguments in plan["build"]:
+                getattr(self.opened, verb)(*arguments)
+            if self._look_up_user():
+                plan = plans.with_user(plan, self.spec, self.bpf)
+            user = self.spec["process"]["user"]
+            for verb, *arguments in plan["give"]:
+                getattr(self.opened, verb)(*arguments, user["uid"], user["gid"])
+            self._start_init(plan["init"])
+            try:
+                self._await_exec()
+                return self._wait()
+            finally:
+                self._end_init()
+        finally:
+            self._clean()
+
+    def _await_go(self) -> bool:
+        """False when the cli could not map the ids, or died."""
+        message = os.read(self.cli, 1 << 16)
+        return bool(message) and marshal.loads(message)[0] == "go"
+
+    def _look_up_user(self) -> bool:
+        """Complete `process.user` and HOME from the mounted image; True when the plan must follow."""
+        text = self.annotations.get("dev.sbx.user", "")
+        lookup = self.annotations.get("dev.sbx.home") == "lookup"
+        if not text and not lookup:
+            return False
+        return users.complete(self.spec, self.opened.slots[0], text)
+
+    # -- the init --
+
+    def _start_init(self, steps: "list[tuple[Any, ...]]") -> None:
+        ours, theirs = linux.socketpair()
+        self._enter_time_namespace()
+        try:
+            pid = linux.clone(plans.clone_flags(self.spec))
+        except OSError as error:
+            raise SandboxError.of("create namespaces", "", error) from None
+        if pid == 0:
+            os.close(ours)
+            os.close(self.cli)
+            linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
+            init.run(steps, theirs, self.opened.slots)
+        os.close(theirs)
+        for fd in self.opened.slots.values():
+            os.close(fd)
+        self.opened.slots.clear()
+        self.pid, self.init = pid, ours
+
+    def _enter_time_namespace(self) -> None:
+        offsets = self.spec["linux"].get("timeOffsets")
+        if not offsets:
+            return
+        try:
+            linux.unshare(linux.CLONE_NEWTIME)
+            with open("/proc/self/timens_offsets", "w", encoding="ascii") as file:
+                for clock, offset in offsets.items():
+                    file.write(f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n")
+        except OSError as error:
+            raise SandboxError.of("create time namespace", "", error) from None
+
+    def _receive(self, kind: str) -> "Any":
+        """The next record of the init, None at the end of file; warnings are passed on, errors raised."""
+        while True:
+            message = os.read(self.init, 1 << 16)
+            if not message:
+                return None
+            record = marshal.loads(message)
+            if record[0] == "error":
+                raise SandboxError.from_tuple(record[1])
+            if record[0] == kind:
+                return record[1]
+            if record[0] == "warn":
+                _send(self.cli, *record)
+
+    def _await_exec(self) -> None:
+        self.host_pid = self._receive("ready")
+        if self.host_pid is None:
+            raise SandboxError("start init", detail="it died at once")
+        network = self.annotations.get("dev.sbx.network")
+        if network in ("slirp4netns", "pasta"):
+            from sandbox import net_slirp
+
+            self.helper = net_slirp.start(network, self.host_pid)
+        if self.spec["process"]["terminal"]:
+            from sandbox import console
+
+            master = self._receive("fd")
+            pidfd = linux.pidfd_open(self.pid)
+            self.terminal = console.Console(linux.pidfd_getfd(pidfd, master))
+            os.close(pidfd)
+            _send(self.init, "go")
+        _send(self.init, "go")
+        self._receive("")
+        os.close(self.init)
+        self.init = -1
+        _send(self.cli, "started", self.host_pid)
+
+    # -- waiting --
+
+    def _wait(self) -> int:
+        """Until the payload ends: pass signals and terminal bytes on, watch the clock and the helpers."""
+        read, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        _signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(read, select.POLLIN)
+        poll.register(self.cli, select.POLLIN)
+        if self.terminal:
+            self.terminal.start(poll)
+        seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
+        deadline = time.monotonic() + seconds if seconds else 0.0
+        self._reap()  # whoever ended before the handler stood
+        while self.status is None:
+            left = max(0, int((deadline - time.monotonic()) * 1000) + 1) if deadline else None
+            events = poll.poll(left)
+            if deadline and time.monotonic() >= deadline:
+                self._kill(SIGKILL)
+                self._reap(block=True)
+                return EXIT_TIMEOUT
+            for fd, _ in events:
+                if fd == read:
+                    try:
+                        os.read(read, 4096)
+                    except BlockingIOError:
+                        pass
+                    self._reap()
+                elif fd == self.cli:
+                    self._from_cli()
+            if self.terminal:
+                self.terminal.copy(events, poll)
+        if self.terminal:
+            self.terminal.finish()
+        return self.status
+
+    def _reap(self, *, block: bool = False) -> None:
+        """Collect children; a helper that ends before the payload takes the container with it, and says so."""
+        while self.status is None:
+            try:
+                pid, code = os.waitpid(-1, 0 if block else os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            status = os.waitstatus_to_exitcode(code)
+            if pid == self.pid:
+                self.pid = 0
+                self.status = status if status >= 0 else EXIT_SIGNAL - status
+            elif pid == self.helper:
+                from sandbox import net_slirp
+
+                raise net_slirp.died(status)
+            elif self.annotations["dev.sbx.storage"] == "fuse-overlayfs":
+                from sandbox import fuse_overlay
+
+                raise fuse_overlay.died(status)
+
+    def _from_cli(self) -> None:
+        message = os.read(self.cli, 1 << 16)
+        if not message:
+            self._kill(SIGKILL)
+            self._reap(block=True)
+            return
+        kind, number = marshal.loads(message)
+        if kind == "signal":
+            self._kill(number)
+
+    def _kill(self, number: int) -> None:
+        """Send a signal to the payload, with the effect it would have on an ordinary process.
+
+        The kernel drops signals to a pid 1 that has no handler for them, so Ctrl-C on `sbx run IMAGE sleep 100` would
+        do nothing: where the default action is to end, we end it, and the status says which signal it was.
+        """
+        if not self.pid:
+            return
+        if number in _TERMINATING and not self._disposed(number):
+            os.kill(self.pid, SIGKILL)
+            self._reap(block=True)
+            self.status = EXIT_SIGNAL + number
+        else:
+            os.kill(self.pid, number)
+
+    def _disposed(self, number: int) -> bool:
+        """Whether the payload ignores, blocks or catches the signal itself."""
+        try:
+            with open(f"/proc/{self.host_pid}/status", "rb", buffering=0) as file:
+                lines = file.read().split(b"\n")
+        except OSError:
+            return True
+        bits = 0
+        for line in lines:
+            if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:")):
+                bits |= int(line.split()[1], 16)
+        return bool(bits >> (number - 1) & 1)
+
+    # -- the end --
+
+    def _end_init(self) -> None:
+        if self.terminal:
+            self.terminal.restore()
+        if self.pid:
+            os.kill(self.pid, SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def _clean(self) -> None:
+        """Remove what belongs to subordinate ids; the cli removes the folder itself."""
+        here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for fd in self.opened.slots.values():
+            os.close(fd)
+        if self.annotations["dev.sbx.storage"] == "fuse-overlayfs":
+            try:
+                linux.umount2("root", linux.MNT_DETACH)
+            except OSError:
+                pass
+        for name in os.listdir(here):
+            try:
+                trees.remove(name, here)
+            except OSError as error:
+                _send(self.cli, "warn", f"remove `{self.directory}/{name}`: {error.strerror}")

@@ -1,0 +1,216 @@
+"""P0, the cli's side of a launch: container folder, keeper, id maps, signals, exit status.  (launch, hot)"""
+
+import _signal
+import fcntl
+import marshal
+import os
+
+from sandbox import keeper, linux, paths, trees, userns
+from sandbox.errors import EXIT_FAILED, SandboxError, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# What a user or a job system sends to a foreground command; the rest keeps its effect on the cli itself.
+_FORWARDED = (1, 2, 3, 10, 12, 14, 15)
+
+
+class Container:
+    """The folder of one container: `containers/<id>`, locked for as long as one of its processes lives.
+
+    Made under another name and renamed once it is locked, so who finds an unlocked `<id>` knows that its owner is dead.
+    """
+
+    def __init__(self, store: str, maps: "dict[str, Any]") -> None:
+        self.id = os.urandom(32).hex()
+        self.parent = f"{store}/containers"
+        self.directory = f"{self.parent}/{self.id}"
+        self.maps = maps
+        fresh = f"{self.parent}/.new-{self.id}"
+        try:
+            try:
+                os.mkdir(fresh, 0o700)
+            except FileNotFoundError:
+                paths.private_directory(store)
+                paths.private_directory(self.parent)
+                os.mkdir(fresh, 0o700)
+            if not _maps_caller(maps):
+                # The keeper is somebody else's uid on disk; nobody but us can enter the parent.
+                os.chmod(fresh, 0o1777)
+            self.lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
+            os.rename(fresh, self.directory)
+        except OSError as error:
+            raise SandboxError.of(
+                "make container directory", fresh, error, "set SBX_STORE to a directory that you can write"
+            ) from None
+
+    def write(self, name: str, text: str) -> str:
+        """A file of the container that is mounted into it (/etc/hosts and the like); returns its path."""
+        path = f"{self.directory}/{name}"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                os.fchmod(fd, 0o644)
+                data = text.encode("utf-8", "surrogateescape")
+                while data:
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise SandboxError.of("write", path, error) from None
+        return path
+
+    def remove(self) -> None:
+        """Remove the folder; with the help of the user namespace when files of subordinate ids are left in it."""
+        try:
+            os.rmdir(self.directory)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            remove_leftover(self.parent, self.id, self.maps)
+
+
+def _maps_caller(maps: "dict[str, Any]") -> bool:
+    own = os.getuid()
+    return any(outside <= own < outside + count for _, outside, count in maps["uid"])
+
+
+def remove_leftover(parent: str, name: str, maps: "dict[str, Any]") -> None:
+    """Remove `parent/name`, whoever its files belong to, as far as `maps` reaches."""
+    folder = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            trees.remove(name, folder)
+        except OSError:
+            userns.call(maps, lambda: _empty(folder, name))
+            trees.remove(name, folder)
+    except OSError as error:
+        raise SandboxError.of("remove", f"{parent}/{name}", error) from None
+    finally:
+        os.close(folder)
+
+
+def _empty(folder: int, name: str) -> None:
+    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    for child in os.listdir(inner):
+        trees.remove(child, inner)
+    os.close(inner)
+
+
+def sweep(container: Container) -> None:
+    """Remove what containers left whose keeper and cli were killed: their folders are not locked any more."""
+    try:
+        names = os.listdir(container.parent)
+    except OSError:
+        return
+    for name in names:
+        if name == container.id:
+            continue
+        try:
+            fd = os.open(f"{container.parent}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if name.startswith(".new-") and not os.listdir(fd) and os.fstat(fd).st_ctime > _now() - 60:
+                continue  # between mkdir and lock
+            remove_leftover(container.parent, name, container.maps)
+        except (OSError, SandboxError):
+            pass  # in use, or gone already, or it stays for a run that can
+        finally:
+            os.close(fd)
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+def standard_descriptors() -> None:
+    """0, 1 and 2 are open, so nothing else gets their numbers; the rest is closed on exec."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
+    linux.close_range(3, cloexec=True)
+
+
+def run(spec: "dict[str, Any]", bpf: bytes, container: Container) -> int:
+    """Launch `spec` in `container` and wait for its end; returns the exit status.  Removes the container."""
+    try:
+        ours, theirs = linux.socketpair()
+        pid = userns.clone(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+        if pid == 0:
+            os.close(ours)
+            keeper.run(spec, bpf, theirs, container.directory)
+        os.close(theirs)
+        saved = _terminal_settings(spec)
+        try:
+            return _attend(pid, ours, container)
+        finally:
+            os.close(ours)
+            if saved:
+                saved()
+    finally:
+        container.remove()
+
+
+def _attend(pid: int, channel: int, container: Container) -> int:
+    """Map the ids, then follow the keeper: warnings, the first error, the start, the end."""
+    failed: SandboxError | None = None
+    try:
+        userns.write_maps(pid, container.maps)
+        os.write(channel, marshal.dumps(("go",)))
+    except SandboxError as error:
+        failed = error
+        os.kill(pid, 9)
+    except BrokenPipeError:
+        pass  # it has told us why
+    for number in _FORWARDED:
+        if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup stays nohup
+            _signal.signal(number, lambda n, _: _forward(channel, n))
+    while message := _read(channel):
+        record = marshal.loads(message)
+        if record[0] == "error":
+            failed = failed or SandboxError.from_tuple(record[1])
+        elif record[0] == "warn":
+            tell(record[1])
+        elif record[0] == "started":
+            sweep(container)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if failed:
+        raise failed
+    if status < 0:
+        raise SandboxError("wait for container", container.id[:12], detail=f"its keeper was killed by signal {-status}")
+    return status
+
+
+def _read(channel: int) -> bytes:
+    try:
+        return os.read(channel, 1 << 16)
+    except ConnectionResetError:
+        return b""
+
+
+def _forward(channel: int, number: int) -> None:
+    try:
+        os.write(channel, marshal.dumps(("signal", number)))
+    except OSError:
+        pass
+
+
+def _terminal_settings(spec: "dict[str, Any]") -> "Any":
+    """With -t: a function that gives the user's terminal back as it was, should the keeper die in raw mode."""
+    if not spec["process"]["terminal"] or not os.isatty(0):
+        return None
+    import termios
+
+    saved = termios.tcgetattr(0)
+    return lambda: termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+__all__ = ["EXIT_FAILED", "Container", "run", "standard_descriptors"]

@@ -1,0 +1,85 @@
+"""User-mode networking: slirp4netns and pasta, started by the keeper outside the payload's namespaces.  (mechanism, hot)
+
+Both give the same fixed addresses, so nothing of the host's network shows inside and images find the same everywhere:
+the container is 10.0.2.100/24, its gateway 10.0.2.2, its name server 10.0.2.3.  The host's own loopback is out of
+reach (`--disable-host-loopback`, `--no-map-gw`).
+"""
+
+import os
+
+from sandbox import userns
+from sandbox.errors import EACCES, ENOENT, SandboxError
+
+ADDRESS, GATEWAY, NAMESERVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
+_LOG = "network.log"
+_INSTALL = {
+    "slirp4netns": "install the package slirp4netns, or choose `--network pasta` or `--network none`",
+    "pasta": "install the package passt, or choose `--network slirp4netns` or `--network none`",
+}
+_NETNS_FD, _READY_FD = 10, 11
+
+SLIRP4NETNS = (
+    "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp",
+    f"--ready-fd={_READY_FD}", "--netns-type=path", f"/proc/self/fd/{_NETNS_FD}", "tap0",
+)  # fmt: skip
+PASTA = (
+    "pasta", "--config-net", "--foreground", "--quiet", "--netns-only", "--netns", f"/proc/self/fd/{_NETNS_FD}",
+    "--ns-ifname", "tap0", "-a", ADDRESS, "-n", "24", "-g", GATEWAY, "-D", "none", "--dns-forward", NAMESERVER,
+    "--no-map-gw", "--mtu", "65520", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--ipv4-only",
+)  # fmt: skip
+
+
+def start(program: str, pid: int) -> int:
+    """Connect the network namespace of process `pid` (as the host numbers it); returns the helper's pid when it is up.
+
+    Errors: SandboxError with the program's own last words.
+    """
+    path = userns.find(program)
+    if not path:
+        raise SandboxError("find program", program, ENOENT, hint=_INSTALL[program])
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        hint = "load the tun module: `sudo modprobe tun`"
+        if error.errno in (1, EACCES):
+            hint = "/dev/net/tun must be readable and writable for everyone; `sudo chmod 666 /dev/net/tun`"
+        raise SandboxError.of("open network device", "/dev/net/tun", error, hint) from None
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SandboxError.of("open network namespace", str(pid), error) from None
+    read, write = os.pipe()
+    arguments = SLIRP4NETNS if program == "slirp4netns" else PASTA
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_DUP2, namespace, _NETNS_FD),
+        (os.POSIX_SPAWN_DUP2, write, _READY_FD),
+    ]
+    try:
+        helper = os.posix_spawn(path, arguments, {}, file_actions=actions)
+    except OSError as error:
+        raise SandboxError.of("start program", path, error) from None
+    finally:
+        os.close(namespace)
+        os.close(write)
+    ready = os.read(read, 1)
+    os.close(read)
+    if not ready:
+        raise died(os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]), program)
+    return helper
+
+
+def died(status: int, program: str = "network helper") -> SandboxError:
+    """The error for a helper that ended, at its start or while the container ran."""
+    words = ""
+    try:
+        with open(_LOG, encoding="utf-8", errors="replace") as file:
+            words = file.read(4096).strip().split("\n")[-1]
+    except OSError:
+        pass
+    return SandboxError(
+        "connect network", program, detail=f"it ended with status {status}" + (f": {words}" if words else ""),
+        hint="the container is ended with it; `sbx doctor` tries the network helpers",
+    )  # fmt: skip

@@ -1,0 +1,187 @@
+"""Spec -> flat lists of steps, which the keeper and the init execute without deciding anything.  (launch, hot)
+
+Pure: no system call, no look at the host; `--print-plan` shows it, golden tests hold it.  A step is a tuple
+(verb, arguments...) of marshal's types; the verb is the name of a function in keeper.py (open, build) or init.py (init).
+Things that the keeper opens for the init travel as slots: numbers, filled in at run time.
+
+  open   by the keeper as the caller, while the id maps are being written: descriptors of layers and volume sources
+  build  by the keeper as root of the namespace: overlays
+  give   by the keeper once the user is known: volumes that change owner
+  init   by the init, in this order: hostname, loopback, root, mounts, devices, sysctls, masked and read-only paths,
+         pivot_root, session, limits, working directory, ids, rights, seccomp last, exec.  Sysctls come before
+         the paths that make /proc/sys read-only.
+"""
+
+from sandbox import caps, linux, mounts, spec as oci
+from sandbox.errors import SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Step = tuple[Any, ...]
+    Plan = dict[str, list[Step]]
+
+NAMESPACE_FLAGS = {
+    "pid": linux.CLONE_NEWPID, "network": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS,
+    "mount": linux.CLONE_NEWNS, "cgroup": linux.CLONE_NEWCGROUP,
+}  # fmt: skip
+RLIMITS = {
+    "RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}  # fmt: skip
+_DEVICE_ATTRIBUTES = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
+
+
+class _Slots:
+    """Hands out slot numbers; 0 is the root file system."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def new(self) -> int:
+        self.last += 1
+        return self.last
+
+
+def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
+    """All steps for `spec`; `bpf` is the compiled form of its linux.seccomp."""
+    plan: Plan = {"open": [], "build": [], "give": [], "init": []}
+    slots = _Slots()
+    _root(spec, plan, slots)
+    init = plan["init"]
+    kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
+    if spec["hostname"] and "uts" in kinds:
+        init.append(("hostname", spec["hostname"]))
+    if "network" in kinds:
+        init.append(("loopback",))
+    init.append(("root", 0))
+    for entry in spec["mounts"]:
+        _mount(spec, entry, plan, slots)
+        if entry["destination"] == "/dev":
+            _devices(plan, slots)
+    if spec["process"]["terminal"]:
+        init.append(("terminal", spec["process"]["user"]["uid"]))
+    for key, value in sorted(spec["linux"].get("sysctl", {}).items()):
+        init.append(("sysctl", key, value))
+    for path in spec["linux"].get("readonlyPaths", ()):
+        init.append(("readonly", path))
+    if spec["linux"].get("maskedPaths"):
+        init.append(("mask", *spec["linux"]["maskedPaths"]))
+    if spec["root"]["readonly"]:
+        init.append(("readonly_root",))
+    init.append(("pivot_root",))
+    _process(spec, bpf, init)
+    return plan
+
+
+def clone_flags(spec: "dict[str, Any]") -> int:
+    """CLONE_NEW* flags for the init; the user namespace exists already, time needs unshare (see keeper.py)."""
+    flags = 0
+    for namespace in spec["linux"]["namespaces"]:
+        flags |= NAMESPACE_FLAGS.get(namespace["type"], 0)
+    return flags
+
+
+def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
+    annotations = spec["annotations"]
+    driver = annotations.get("dev.sbx.storage", "bind")
+    layers = [path for path in annotations.get("dev.sbx.layers", "").split("\n") if path]
+    if driver == "bind":
+        # The mounts below come along: a folder of the host with mounts below it is only to be had as a whole.
+        plan["open"].append(("tree", 0, spec["root"]["path"], True))
+        return
+    lowers = []
+    for path in layers:
+        slot = slots.new()
+        lowers.append(slot)
+        plan["open"].append(("layer", slot, path))
+    plan["build"].append((driver.replace("-", "_"), 0, tuple(lowers), "upper", "work"))
+
+
+def _mount(spec: "dict[str, Any]", entry: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
+    destination, fstype = entry["destination"], entry["type"]
+    attributes, cleared, rest = mounts.split_options(entry["options"])
+    if fstype == "bind" or "bind" in entry["options"] or "rbind" in entry["options"]:
+        slot = slots.new()
+        recursive = "rbind" in entry["options"]
+        plan["open"].append(("tree", slot, entry["source"], recursive))
+        if destination in spec["annotations"].get("dev.sbx.chown", "").split("\n"):
+            plan["give"].append(("chown", slot))
+        if destination in spec["annotations"].get("dev.sbx.idmap", "").split("\n"):
+            plan["open"].append(("idmap", slot))
+        plan["init"].append(("bind", destination, slot, attributes, cleared))
+    elif fstype == "overlay":
+        settings = dict(option.partition("=")[::2] for option in rest)
+        lower, slot = slots.new(), slots.new()
+        plan["open"].append(("path", lower, settings["lowerdir"]))
+        plan["build"].append(("overlay", slot, (lower,), settings["upperdir"], settings["workdir"]))
+        plan["init"].append(("bind", destination, slot, attributes, cleared))
+    else:
+        if fstype == "cgroup":
+            fstype, rest = "cgroup2", []
+        plan["init"].append(("mount", destination, fstype, entry["source"], attributes, *rest))
+
+
+def _devices(plan: "Plan", slots: _Slots) -> None:
+    """Nodes can not be made in a user namespace: the host's six harmless ones are bound, and the usual links made."""
+    for name in oci.DEVICES:
+        slot = slots.new()
+        plan["open"].append(("device", slot, f"/dev/{name}"))
+        plan["init"].append(("bind", f"/dev/{name}", slot, _DEVICE_ATTRIBUTES, 0))
+    for points_to, path in oci.DEVICE_LINKS:
+        plan["init"].append(("symlink", points_to, path))
+
+
+def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
+    process, annotations = spec["process"], spec["annotations"]
+    user, sets = process["user"], process["capabilities"]
+    init.append(("keyring",))
+    init.append(("session",))
+    for limit in process["rlimits"]:
+        if limit["type"] not in RLIMITS:
+            raise SandboxError("set resource limit", limit["type"], detail="no such limit")
+        init.append(("rlimit", RLIMITS[limit["type"]], limit["soft"], limit["hard"]))
+    init.append(("umask", user.get("umask", 0o022)))
+    if annotations.get("dev.sbx.stdin") == "null":
+        init.append(("null_stdin",))
+    if annotations.get("dev.sbx.init") == "reaper":
+        init.append(("reaper",))
+    init.append(("bounding", caps.mask(sets.get("bounding", ()))))
+    init.append(("ids", user["uid"], user["gid"], tuple(user.get("additionalGids", ()))))
+    init.append(("cwd", process["cwd"]))
+    init.append(("parent_death_signal",))
+    if bpf and not process["noNewPrivileges"]:
+        # Without no_new_privs loading a filter takes CAP_SYS_ADMIN, which the next step gives up.
+        init.append(("seccomp", bpf))
+    init.append(("capabilities", *(caps.mask(sets.get(name, ())) for name in caps.SETS[1:])))
+    if process["noNewPrivileges"]:
+        init.append(("no_new_privs",))
+    init.append(("close_fds", tuple(int(fd) for fd in annotations.get("dev.sbx.fds", "").split(",") if fd)))
+    if bpf and process["noNewPrivileges"]:
+        init.append(("seccomp", bpf))
+    init.append(("execute", tuple(process["args"]), tuple(process["env"])))
+
+
+def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
+    """`plan` again, after the user was looked up in the image: the mount part is the same, ids and rights are new."""
+    init = [step for step in plan["init"] if step[0] in _BEFORE_PROCESS]
+    _process(spec, bpf, init)
+    return {**plan, "init": init}
+
+
+_BEFORE_PROCESS = {
+    "hostname", "loopback", "root", "mount", "bind", "symlink", "terminal", "sysctl", "readonly", "mask",
+    "readonly_root", "pivot_root",
+}  # fmt: skip
+
+
+def text(plan: "Plan") -> str:
+    """The plan as `--print-plan` shows it: one step a line, a filter as its length."""
+    lines = []
+    for part in ("open", "build", "give", "init"):
+        for verb, *arguments in plan[part]:
+            words = [f"<{len(a)} bytes>" if isinstance(a, bytes) else repr(a) for a in arguments]
+            lines.append(" ".join([f"{part:5}", verb, *words]))
+    return "\n".join(lines) + "\n"

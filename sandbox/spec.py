@@ -1,0 +1,143 @@
+"""The OCI runtime-spec config.json as a plain dict: defaults, builders, and what `dev.sbx.*` annotations mean.  (core, hot)
+
+Field names and defaults: the OCI runtime specification 1.0.2 (config.md, config-linux.md).  The front ends build it, the
+launcher executes it, `--print-config` shows it, and crun or runc can run it.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Spec = dict[str, Any]
+
+# What OCI has no field for.  All values are strings, as OCI wants them.
+ANNOTATIONS = {
+    "dev.sbx.storage": "how the root file system is put together: overlay, fuse-overlayfs, copy, bind",
+    "dev.sbx.layers": "the unpacked layers below the root, bottom first, one absolute path per line",
+    "dev.sbx.network": "none, host, slirp4netns or pasta",
+    "dev.sbx.user": "user[:group] still to be looked up in the image's passwd and group files",
+    "dev.sbx.groups": "supplementary groups (--group-add) still to be looked up, comma separated",
+    "dev.sbx.added": "capabilities that the caller added by name, comma separated",
+    "dev.sbx.home": "`lookup`: HOME is not set by image or caller, take it from the image's passwd",
+    "dev.sbx.init": "`reaper`: pid 1 is sbx's own and reaps; otherwise the command itself is pid 1",
+    "dev.sbx.timeout": "seconds of wall clock until the container is killed",
+    "dev.sbx.stdin": "`null`: standard input is /dev/null",
+    "dev.sbx.fds": "descriptors above 2 that the command inherits, comma separated",
+    "dev.sbx.chown": "destinations of volumes whose files are given to the user, one per line",
+    "dev.sbx.idmap": "destinations of volumes that are mounted with the namespace's id map, one per line",
+    "dev.sbx.image": "the image's full name",
+    "dev.sbx.degraded": "what is weaker than asked for, with the user's consent, comma separated",
+}
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICE_LINKS = (
+    ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"), ("/proc/kcore", "/dev/core"), ("pts/ptmx", "/dev/ptmx"),
+)  # fmt: skip
+
+
+def mount(destination: str, fstype: str, source: str, *options: str) -> "dict[str, Any]":
+    """One entry of `mounts`."""
+    return {"destination": destination, "type": fstype, "source": source, "options": list(options)}
+
+
+def default_mounts(*, shm_size: str, host_network: bool, cgroup: bool, tty_group: bool) -> "list[dict[str, Any]]":
+    """/proc, /dev and below, /sys: what every container has, in mount order.
+
+    A sysfs of one's own needs a network namespace of one's own; with the host's network its /sys is bound, read-only.
+    `tty_group`: gid 5 is mapped, so terminals can belong to it.
+    """
+    hardened = ("nosuid", "noexec", "nodev")
+    group = ("gid=5",) if tty_group else ()
+    mounts = [
+        mount("/proc", "proc", "proc", *hardened),
+        mount("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=65536k"),
+        mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *group),
+        mount("/dev/shm", "tmpfs", "shm", *hardened, "mode=1777", f"size={shm_size}"),
+        mount("/dev/mqueue", "mqueue", "mqueue", *hardened),
+    ]
+    if host_network:
+        mounts.append(mount("/sys", "bind", "/sys", "rbind", "ro", *hardened))
+    else:
+        mounts.append(mount("/sys", "sysfs", "sysfs", *hardened, "ro"))
+        if cgroup:
+            mounts.append(mount("/sys/fs/cgroup", "cgroup", "cgroup", *hardened, "relatime", "ro"))
+    return mounts
+
+
+def skeleton(maps: "dict[str, Any]") -> "Spec":
+    """A spec with all namespaces, the id map, no rights and nothing mounted yet."""
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0, "additionalGids": [], "umask": 0o022},
+            "args": [],
+            "env": [],
+            "cwd": "/",
+            "capabilities": {},
+            "rlimits": [],
+            "noNewPrivileges": True,
+        },
+        "root": {"path": "", "readonly": False},
+        "hostname": "",
+        "mounts": [],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("user", "pid", "ipc", "uts", "mount", "network", "cgroup")],
+            "uidMappings": [_mapping(entry) for entry in maps["uid"]],
+            "gidMappings": [_mapping(entry) for entry in maps["gid"]],
+            "sysctl": {},
+            "maskedPaths": [],
+            "readonlyPaths": [],
+        },
+        "annotations": {},
+    }
+
+
+def _mapping(entry: tuple[int, int, int]) -> dict[str, int]:
+    return {"containerID": entry[0], "hostID": entry[1], "size": entry[2]}
+
+
+def maps_id(entries: "list[dict[str, int]]", number: int) -> bool:
+    """Whether the id `number` inside is mapped."""
+    return any(e["containerID"] <= number < e["containerID"] + e["size"] for e in entries)
+
+
+def set_environment(spec: "Spec", name: str, value: str) -> None:
+    """Set one variable of the process, replacing an earlier value."""
+    unset_environment(spec, name)
+    spec["process"]["env"].append(f"{name}={value}")
+
+
+def unset_environment(spec: "Spec", name: str) -> None:
+    spec["process"]["env"] = [entry for entry in spec["process"]["env"] if entry.partition("=")[0] != name]
+
+
+def environment(spec: "Spec", name: str) -> str | None:
+    """The value of a variable of the process, None when it is not set."""
+    for entry in reversed(spec["process"]["env"]):
+        key, _, value = entry.partition("=")
+        if key == name:
+            return str(value)
+    return None
+
+
+def set_capabilities(spec: "Spec", root: "list[str]", added: "list[str]") -> None:
+    """Fill the five sets for uid 0 with `root`, and remember what was `added` by name for any other user.
+
+    Inheritable and ambient stay empty (CVE-2022-24769).
+    """
+    sets = {"bounding": root, "effective": root, "permitted": root, "inheritable": [], "ambient": []}
+    spec["process"]["capabilities"] = {name: list(names) for name, names in sets.items()}
+    if added:
+        spec["annotations"]["dev.sbx.added"] = ",".join(added)
+    limit_capabilities(spec)
+
+
+def limit_capabilities(spec: "Spec") -> None:
+    """A user other than 0 has no capability but what was added by name, in all five sets so that exec keeps it."""
+    if spec["process"]["user"]["uid"]:
+        added = [name for name in spec["annotations"].get("dev.sbx.added", "").split(",") if name]
+        kinds = ("bounding", "effective", "permitted", "inheritable", "ambient")
+        spec["process"]["capabilities"] = {kind: list(added) for kind in kinds}

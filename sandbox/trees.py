@@ -1,0 +1,89 @@
+"""Remove whole folders that a sandbox left, by descriptor.  (mechanism, hot)
+
+A payload may leave symlinks, folders of mode 0, very deep trees: nothing is followed, no other file system is entered.
+"""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _entries(fd: int) -> "Iterator[tuple[str, bool]]":
+    with os.scandir(fd) as found:
+        for entry in found:
+            yield entry.name, entry.is_dir(follow_symlinks=False)
+
+
+def remove(name: str, dir_fd: int) -> None:
+    """Remove the folder `name` of `dir_fd` with all it holds; absent is fine.  OSError when something resists.
+
+    Works downwards by moving each subfolder's content up to its own level of the walk, so depth costs no recursion
+    and only two descriptors are open at a time.
+    """
+    try:
+        os.rmdir(name, dir_fd=dir_fd)  # most are empty
+        return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    try:
+        top = _open(name, dir_fd)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    try:
+        device = os.fstat(top).st_dev
+        serial = 0
+        while True:
+            folders = []
+            for child, is_folder in list(_entries(top)):
+                if is_folder:
+                    try:
+                        os.rmdir(child, dir_fd=top)
+                    except OSError:
+                        folders.append(child)
+                else:
+                    os.unlink(child, dir_fd=top)
+            if not folders:
+                break
+            for child in folders:
+                fd = _open(child, top)
+                try:
+                    if os.fstat(fd).st_dev != device:
+                        raise OSError(18, os.strerror(18), child)
+                    for inner, is_folder in list(_entries(fd)):
+                        if is_folder:
+                            # One level up, under a name that is free: its turn comes in the next round.
+                            serial += 1
+                            _lift(inner, fd, top, serial)
+                        else:
+                            os.unlink(inner, dir_fd=fd)
+                finally:
+                    os.close(fd)
+                os.rmdir(child, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _open(name: str, dir_fd: int) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=dir_fd)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=dir_fd)
+        return os.open(name, flags, dir_fd=dir_fd)
+
+
+def _lift(name: str, source: int, top: int, serial: int) -> None:
+    while True:
+        try:
+            os.rename(name, f".sbx-{serial}", src_dir_fd=source, dst_dir_fd=top)
+            return
+        except (FileExistsError, NotADirectoryError, OSError) as error:
+            if error.errno not in (17, 20, 39):
+                raise
+            serial += 1000
