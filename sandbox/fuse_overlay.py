@@ -36,7 +36,7 @@ def mount(lowers: list[int], upper: str, work: str, *, squash: bool = False) -> 
     ]
     actions += [(os.POSIX_SPAWN_DUP2, fd, n) for fd, n in zip(copies, numbers, strict=True)]
     try:
-        pid = os.posix_spawn(program, [PROGRAM, "-f", "-o", options, "root"], {}, file_actions=actions)
+        pid = os.posix_spawn(program, [PROGRAM, "-f", "-o", options, "root"], {}, file_actions=actions, setsigdef=[13])
     except OSError as error:
         raise SandboxError.of("start program", program, error) from None
     _await_mount(pid)

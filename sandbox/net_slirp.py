@@ -16,14 +16,15 @@ _INSTALL = {
     "slirp4netns": "install the package slirp4netns, or choose `--network pasta` or `--network none`",
     "pasta": "install the package passt, or choose `--network slirp4netns` or `--network none`",
 }
-_NETNS_FD, _READY_FD = 10, 11
+_PID = "network.pid"
+_NETNS_FD, _READY_FD, _SIGPIPE = 10, 11, 13
 
 SLIRP4NETNS = (
     "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp",
     f"--ready-fd={_READY_FD}", "--netns-type=path", f"/proc/self/fd/{_NETNS_FD}", "tap0",
 )  # fmt: skip
 PASTA = (
-    "pasta", "--config-net", "--foreground", "--quiet", "--netns-only", "--netns", f"/proc/self/fd/{_NETNS_FD}",
+    "pasta", "--config-net", "--quiet", "--pid", _PID, "--netns-only", "--netns", f"/proc/self/fd/{_NETNS_FD}",
     "--ns-ifname", "tap0", "-a", ADDRESS, "-n", "24", "-g", GATEWAY, "-D", "none", "--dns-forward", NAMESERVER,
     "--no-map-gw", "--mtu", "65520", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--ipv4-only",
 )  # fmt: skip
@@ -48,27 +49,48 @@ def start(program: str, pid: int) -> int:
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise SandboxError.of("open network namespace", str(pid), error) from None
-    read, write = os.pipe()
-    arguments = SLIRP4NETNS if program == "slirp4netns" else PASTA
+    try:
+        return _start_pasta(path, namespace) if program == "pasta" else _start_slirp4netns(path, namespace)
+    finally:
+        os.close(namespace)
+
+
+def _spawn(path: str, arguments: tuple[str, ...], *copies: tuple[int, int]) -> int:
+    """Start a helper whose words go to the log; `copies` are (descriptor, its number in the helper).  Returns its pid."""
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
-        (os.POSIX_SPAWN_DUP2, namespace, _NETNS_FD),
-        (os.POSIX_SPAWN_DUP2, write, _READY_FD),
+        *((os.POSIX_SPAWN_DUP2, fd, number) for fd, number in copies),
     ]
     try:
-        helper = os.posix_spawn(path, arguments, {}, file_actions=actions)
+        # pasta takes an ignored SIGPIPE, as Python leaves it, for a failure.
+        return os.posix_spawn(path, arguments, {}, file_actions=actions, setsigdef=[_SIGPIPE])
     except OSError as error:
         raise SandboxError.of("start program", path, error) from None
+
+
+def _start_slirp4netns(path: str, namespace: int) -> int:
+    """slirp4netns stays our child and writes to its ready descriptor."""
+    read, write = os.pipe()
+    try:
+        helper = _spawn(path, SLIRP4NETNS, (namespace, _NETNS_FD), (write, _READY_FD))
     finally:
-        os.close(namespace)
         os.close(write)
     ready = os.read(read, 1)
     os.close(read)
     if not ready:
-        raise died(os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]), program)
+        raise died(os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]), "slirp4netns")
     return helper
+
+
+def _start_pasta(path: str, namespace: int) -> int:
+    """pasta goes to the background when it is ready; its orphan is our child, since we are pid 1 here."""
+    status = os.waitstatus_to_exitcode(os.waitpid(_spawn(path, PASTA, (namespace, _NETNS_FD)), 0)[1])
+    if status:
+        raise died(status, "pasta")
+    with open(_PID, encoding="ascii") as file:
+        return int(file.read())
 
 
 def died(status: int, program: str = "network helper") -> SandboxError:
