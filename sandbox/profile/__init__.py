@@ -1,0 +1,1 @@
+"""Profiles: TOML -> part of the OCI dict, and seccomp rules -> BPF.  (cold)"""

@@ -1,0 +1,125 @@
+"""A profile by name -> what a container gets of it: part of the OCI dict, and the BPF program.  (cold)
+
+  name with a slash      that file
+  name                   $XDG_CONFIG_HOME/sbx/profiles/NAME.toml, /etc/sbx/profiles/NAME.toml, then the built-in ones
+
+A profile is never looked for in the working directory or a build context: a project must not weaken its own sandbox.
+"""
+
+import errno
+import os
+import re
+import stat
+from typing import Any
+
+from sandbox import cache, paths
+from sandbox.errors import SandboxError
+from sandbox.profile import calls, compile, foreign, language
+
+_MAX_BYTES = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def load(name: str, seccomp: str = "") -> dict[str, Any]:
+    """{"fragment": part of config.json, "bpf": struct sock_filter[] or b"", "files": [what it depends on]}.
+
+    `seccomp`: "" the profile's own, "unconfined", or the absolute path of a JSON profile (OCI or docker form).  The
+    result is of marshal's types and is put into the cache.  SandboxError for everything that is not exactly right.
+    """
+    path, tried = find(name)
+    profile = language.parse(path, read(path))
+    fragment = profile.fragment()
+    files = [*tried, *_code()]
+    rules: dict[str, Any] | None = None
+    if seccomp == "":
+        rules = profile.policy.oci(calls.machine()) if profile.policy.confined else None
+    elif seccomp.startswith("/"):
+        rules = foreign.read(seccomp, list(profile.capabilities))
+        files.append(seccomp)
+    elif seccomp != "unconfined":
+        raise SandboxError(
+            "read seccomp profile", seccomp, errno.EINVAL, "neither `unconfined` nor an absolute path",
+        )  # fmt: skip
+    bpf = b""
+    if rules is not None:
+        fragment["linux"]["seccomp"] = rules
+        bpf = compile.program(rules)
+    result = {"fragment": fragment, "bpf": bpf, "files": files}
+    if "/" not in name or name.startswith("/"):  # a relative path means another file in another directory
+        cache.put(f"{paths.cache()}/profiles", f"{name}|{seccomp}", result, depends=files)
+    return result
+
+
+def folders() -> list[str]:
+    """Where profiles are looked for by name, the first one wins."""
+    return [f"{paths.config()}/profiles", "/etc/sbx/profiles", paths.package_data("profiles")]
+
+
+def names() -> dict[str, str]:
+    """All profiles that can be given by name -> their files."""
+    result: dict[str, str] = {}
+    for folder in folders():
+        try:
+            entries = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for entry in entries:
+            base, extension = os.path.splitext(entry)
+            if extension == ".toml" and _NAME.fullmatch(base):
+                result.setdefault(base, f"{folder}/{entry}")
+    return dict(sorted(result.items()))
+
+
+def find(name: str) -> tuple[str, list[str]]:
+    """The file of profile `name`, and all files whose appearance or change would alter that answer."""
+    if "/" in name:
+        path = os.path.abspath(name)
+        return path, [path]
+    if not _NAME.fullmatch(name):
+        raise SandboxError(
+            "find profile", name, errno.EINVAL, "a name has letters, digits, `_`, `.` and `-` only",
+            "give a file with a slash: `./NAME.toml`",
+        )  # fmt: skip
+    tried = []
+    for folder in folders():
+        tried.append(f"{folder}/{name}.toml")
+        if os.path.lexists(tried[-1]):
+            return tried[-1], tried
+    raise SandboxError(
+        "find profile", name, errno.ENOENT, "there is no profile of this name",
+        f"{language.near(name, names())}; `sbx profile list` shows all".lstrip("; "),
+    )  # fmt: skip
+
+
+def read(path: str) -> str:
+    """The text of a profile file that nobody else can change: owned by the caller, root or whoever installed sbx."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise SandboxError("read profile", path, errno.EINVAL, "not a regular file")
+            if status.st_uid not in (0, os.geteuid(), os.stat(__file__).st_uid):
+                raise SandboxError(
+                    "read profile", path, errno.EPERM, f"it belongs to uid {status.st_uid}",
+                    "a profile decides what a sandbox may do: copy it to a file of your own",
+                )  # fmt: skip
+            if status.st_mode & stat.S_IWOTH:
+                raise SandboxError(
+                    "read profile", path, errno.EPERM, "everybody may write to it", f"`chmod o-w {path}`",
+                )  # fmt: skip
+            text = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise SandboxError.of("read profile", path, error) from None
+    if len(text) > _MAX_BYTES:
+        raise SandboxError("read profile", path, errno.EFBIG, f"larger than {_MAX_BYTES} bytes")
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SandboxError("read profile", path, errno.EINVAL, f"not UTF-8 at byte {error.start}") from None
+
+
+def _code() -> list[str]:
+    """The tables and the compiler themselves: a new version of sbx makes old results stale."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    return [f"{here}/{name}.py" for name in ("calls", "compile", "foreign", "groups", "language", "patterns", "policy")]
