@@ -1,0 +1,401 @@
+"""The one table of verbs and options, and the quick parser that reads argv by it.  (core, hot)
+
+The table feeds the quick parser here, typer's signatures, ``--help``, completion scripts and manual pages (cli/).
+The quick parser accepts only what it fully understands; for everything else it returns None, and typer, fed from the
+same table, parses again and finds the words for what is wrong.  A property test holds the two against each other.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+FLAG: "Final" = "flag"
+VALUE: "Final" = "value"
+LIST: "Final" = "list"
+
+
+class Option:
+    """One option: ``flags`` as typed (long ones first name the dest), ``kind`` flag, value or list (repeatable)."""
+
+    __slots__ = ("choices", "default", "dest", "flags", "group", "help", "hidden", "kind", "metavar")
+
+    def __init__(
+        self,
+        flags: str,
+        kind: str,
+        metavar: str,
+        help: str,
+        *,
+        group: str = "",
+        choices: tuple[str, ...] = (),
+        default: str = "",
+        hidden: bool = False,
+    ) -> None:
+        self.flags = tuple(flags.split())
+        self.kind = kind
+        self.metavar = metavar
+        self.help = help
+        self.group = group
+        self.choices = choices
+        self.default = default
+        self.hidden = hidden
+        self.dest = next(flag for flag in self.flags if flag[:2] == "--")[2:].replace("-", "_")
+
+    def blank(self) -> "Any":
+        """The value of this option when it is not given; a new list each time."""
+        return False if self.kind == FLAG else [] if self.kind == LIST else self.default
+
+
+class Verb:
+    """One verb: where it lives (``module:function``), what it takes, and the words that describe it.
+
+    ``operands`` is the usage text, between ``least`` and ``most`` of them are accepted (-1: any number).
+    ``passthrough``: from the first operand on, nothing is an option of ours.  ``examples``: (command, what it does).
+    """
+
+    __slots__ = (
+        "about", "examples", "hidden", "hot", "least", "most", "operands", "options", "passthrough", "summary",
+        "target", "words",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        target: str,
+        summary: str,
+        *,
+        options: tuple[Option, ...] = (),
+        operands: str = "",
+        least: int = 0,
+        most: int = 0,
+        words: tuple[str, ...] = (),
+        about: str = "",
+        examples: tuple[tuple[str, str], ...] = (),
+        hot: bool = False,
+        passthrough: bool = False,
+        hidden: bool = False,
+    ) -> None:
+        self.target = target
+        self.summary = summary
+        self.options = options + COMMON
+        self.operands = operands
+        self.least = least
+        self.most = most
+        self.words = words  # what the first operand may be, when that is a closed list
+        self.about = about
+        self.examples = examples
+        self.hot = hot
+        self.passthrough = passthrough
+        self.hidden = hidden
+
+
+def _group(group: str, *options: Option) -> tuple[Option, ...]:
+    for option in options:
+        option.group = group
+    return options
+
+
+COMMON = _group(
+    "Common", Option("--debug", FLAG, "", "Show a traceback when something fails; the same as SBX_DEBUG=1.")
+)
+
+# What `run` takes, by group in the order of its help.  Names and meanings are podman's where podman has the option.
+RUN = (
+    *_group(
+        "Life cycle",
+        Option("--rm", FLAG, "", "Remove the container when it ends; always so, accepted for compatibility."),
+        Option("--name", VALUE, "NAME", "Name of the container; a random one if not given."),
+        Option("--init", FLAG, "", "Stay as process 1: forward signals and reap orphans."),
+        Option("--timeout", VALUE, "DURATION", "Stop after this time (`90`, `1m30s`) and exit with 124."),
+        Option("-d --detach", FLAG, "", "Run in the background.", hidden=True),
+        Option(
+            "--pull", VALUE, "POLICY", "When to fetch the image.",
+            choices=("always", "missing", "never", "newer"), default="missing",
+        ),
+        Option("-q --quiet", FLAG, "", "No progress messages."),
+        Option("--cidfile", VALUE, "FILE", "Write the container's id to this file, which must not exist."),
+    ),
+    *_group(
+        "Terminal",
+        Option("-i --interactive", FLAG, "", "Keep standard input open; without it the command reads /dev/null."),
+        Option("-t --tty", FLAG, "", "Give the command a terminal of its own."),
+    ),
+    *_group(
+        "Process",
+        Option("-e --env", LIST, "NAME[=VALUE]", "Set an environment variable; without a value, take the caller's."),
+        Option("--env-file", LIST, "FILE", "Read environment variables from a file, one NAME=VALUE in a line."),
+        Option("--env-host", FLAG, "", "Pass the caller's whole environment."),
+        Option("--unsetenv", LIST, "NAME", "Remove a variable that the image sets."),
+        Option("--unsetenv-all", FLAG, "", "Remove all variables that the image sets."),
+        Option("-w --workdir", VALUE, "DIR", "Working directory inside."),
+        Option("-u --user", VALUE, "USER[:GROUP]", "Names or numbers, looked up inside the image."),
+        Option("--group-add", LIST, "GROUP", "Add a supplementary group."),
+        Option("--entrypoint", VALUE, "COMMAND", "Replace the image's entry point: a program, or a JSON list."),
+        Option("--umask", VALUE, "OCTAL", "File mode creation mask, such as 0022."),
+        Option("--ulimit", LIST, "NAME=SOFT[:HARD]", "Set a resource limit, such as nofile=1024:2048."),
+        Option("-h --hostname", VALUE, "NAME", "Host name inside."),
+    ),
+    *_group(
+        "Image and storage",
+        Option("--platform", VALUE, "OS/ARCH", "Pick this platform of a multi-platform image."),
+        Option(
+            "--storage-driver", VALUE, "DRIVER", "How the root file system is made; the first that works if not given.",
+            choices=("overlay", "fuse-overlayfs", "copy"),
+        ),
+    ),
+    *_group(
+        "Files",
+        Option("-v --volume", LIST, "SRC:DST[:OPTIONS]", "Mount a host path inside; options ro, rw, rbind, U, O."),
+        Option("--mount", LIST, "SPEC", "Mount as type=bind|tmpfs,src=...,dst=...,ro."),
+        Option("--tmpfs", LIST, "DST[:OPTIONS]", "Mount an empty file system in memory."),
+        Option("--read-only", FLAG, "", "Make the root file system read-only."),
+        Option("--shm-size", VALUE, "SIZE", "Size of /dev/shm, such as 64m."),
+        Option("--allow-host-socket", FLAG, "", "Allow mounting a control socket of the host (D-Bus, podman, docker)."),
+    ),
+    *_group(
+        "Network",
+        Option(
+            "--network --net", VALUE, "MODE", "How the network is reached.",
+            choices=("none", "host", "slirp4netns", "pasta"),
+        ),
+        Option("--dns", LIST, "ADDRESS", "Name server."),
+        Option("--dns-search", LIST, "DOMAIN", "Search domain; `.` for none."),
+        Option("--dns-option", LIST, "OPTION", "Resolver option, such as ndots:2."),
+        Option("--add-host", LIST, "NAME:ADDRESS", "Add a line to /etc/hosts."),
+        Option("--no-hosts", FLAG, "", "Leave the image's /etc/hosts as it is."),
+    ),
+    *_group(
+        "Security",
+        Option("--cap-add", LIST, "CAP", "Add a capability (NET_BIND_SERVICE), or ALL."),
+        Option("--cap-drop", LIST, "CAP", "Drop a capability, or ALL."),
+        Option(
+            "--security-opt", LIST, "OPTION",
+            "seccomp=FILE|unconfined, no-new-privileges, mask=PATH, unmask=PATH|ALL.",
+        ),
+        Option("--profile", VALUE, "PROFILE", "Security profile: a name, or a path that contains a slash."),
+        Option("--userns", VALUE, "MODE", "auto, keep-id[:uid=N,gid=N], nomap or single."),
+        Option("--uidmap", LIST, "IN:OUT:COUNT", "Map user ids; as in podman, OUT counts in the subordinate range."),
+        Option("--gidmap", LIST, "IN:OUT:COUNT", "Map group ids."),
+        Option("--sysctl", LIST, "NAME=VALUE", "Set a kernel parameter of the container's namespaces."),
+        Option("--time-offset", VALUE, "OFFSET", "Shift the clock, as monotonic=SECONDS,boottime=SECONDS."),
+        Option("--privileged", FLAG, "", "Accepted for compatibility.", hidden=True),
+        Option("--allow-degraded", LIST, "WHAT", "Go on without this protection where the machine can not give it."),
+        Option("--preserve-fds", VALUE, "N", "Pass descriptors 3 to N+2 to the command."),
+        Option("--preserve-fd", LIST, "FD", "Pass this descriptor to the command."),
+    ),
+    *_group(
+        "Meta",
+        Option("-l --label", LIST, "KEY=VALUE", "Label the container."),
+        Option("--annotation", LIST, "KEY=VALUE", "Add an OCI annotation."),
+        Option("--print-config", FLAG, "", "Print the OCI config.json and do not run."),
+        Option("--print-plan", FLAG, "", "Print the steps that would be taken and do not run."),
+        Option("--timings", FLAG, "", "Print where the time went, to standard error."),
+    ),
+)  # fmt: skip
+
+# What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.
+_SHARED = (
+    "name init timeout quiet interactive tty env env_file env_host unsetenv workdir umask ulimit hostname storage_driver "
+    "volume mount tmpfs shm_size network dns dns_search dns_option add_host no_hosts cap_add cap_drop security_opt "
+    "profile userns uidmap gidmap sysctl time_offset allow_degraded preserve_fds preserve_fd label annotation "
+    "print_config print_plan timings"
+).split()
+WRAP = (
+    *_group(
+        "Host files",
+        Option("--ro", LIST, "PATH", "Show this host path read-only, even inside what is hidden."),
+        Option("--rw", LIST, "PATH", "Make this host path writable."),
+        Option("--hide", LIST, "PATH", "Hide this host path behind an empty one."),
+    ),
+    *(option for option in RUN if option.dest in _SHARED),
+)
+
+_JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
+_QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.", group="Output")
+
+VERBS: "Final[dict[str, Verb]]" = {
+    "run": Verb(
+        "sandbox.run:main", "Run a command in a container made from an image.",
+        options=RUN, operands="IMAGE [COMMAND [ARG...]]", least=1, most=-1, hot=True, passthrough=True,
+        about="IMAGE is a name in the local store, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE[:NAME]`, "
+        "`rootfs:DIR` (a root file system, never written to) or `host:` (a copy-on-write view of this machine's own "
+        "system, home and secrets hidden). Everything after IMAGE belongs to the command.",
+        examples=(
+            ("sbx run host: id", "a throw-away view of this machine, nothing to download"),
+            ("sbx run -it --network none busybox sh", "a shell without network"),
+            ("sbx run -v .:/src:ro -w /src debian make -n", "the current directory inside, read-only"),
+            ("sbx run --userns keep-id -v .:/src debian touch /src/new", "files made inside are yours"),
+        ),
+    ),
+    "wrap": Verb(
+        "sandbox.wrap:main", "Run a command of this machine in a sandbox.",
+        options=WRAP, operands="[--] COMMAND [ARG...]", least=1, most=-1, hot=True, passthrough=True,
+        about="The host's root is read-only, home and secrets are hidden, the working directory is writable and its "
+        "files stay yours, /tmp is private, the environment is clean, and there is no network unless asked for.",
+        examples=(
+            ("sbx wrap -- make test", "build with nothing but this directory"),
+            ("sbx wrap --network pasta -- pip download httpx", "with network"),
+            ("sbx wrap --ro ~/.gitconfig -- git log", "show one file of the hidden home"),
+        ),
+    ),
+    "unshare": Verb(
+        "sandbox.cli.unshare:main", "Run a command as container root in the user namespace, on the host's files.",
+        operands="[COMMAND [ARG...]]", most=-1, passthrough=True,
+        about="For files that containers left under subordinate ids. Not a sandbox: files, network and processes are "
+        "the host's.",
+        examples=(("sbx unshare rm -rf build/root", "remove files that belong to subordinate ids"),),
+    ),
+    "load": Verb(
+        "sandbox.cli.load:main", "Put the images of an archive or layout into the store.",
+        options=(
+            Option("-i --input", VALUE, "FILE", "Archive or layout to read; standard input if not given."),
+            _QUIET,
+        ),
+        operands="[FILE]", most=1,
+        examples=(
+            ("sbx load -i busybox.tar", "from `podman save` or `docker save`"),
+            ("sbx load < app.tar", "from standard input"),
+        ),
+    ),
+    "import": Verb(
+        "sandbox.cli.import_:main", "Make an image of one layer from a tar file of a root file system.",
+        options=(
+            Option(
+                "-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`.", group="Image"
+            ),
+            Option("-m --message", VALUE, "TEXT", "Comment for the image's history.", group="Image"),
+            _QUIET,
+        ),
+        operands="FILE|- [NAME]", least=1, most=2,
+        examples=(("sbx import rootfs.tar.gz debian:mine", ""), ("tar -c . | sbx import - tree", "")),
+    ),
+    "images": Verb(
+        "sandbox.cli.images:main", "List the images of the store.",
+        options=_group(
+            "Output",
+            Option("-a --all", FLAG, "", "Show images without a name too."),
+            Option("-q --quiet", FLAG, "", "Print ids only."),
+            Option("--json", FLAG, "", "Print JSON."),
+            Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Repository}}:{{.Tag}}."),
+            Option("--digests", FLAG, "", "Show manifest digests."),
+            Option("--no-trunc", FLAG, "", "Do not shorten ids."),
+            Option("-n --noheading", FLAG, "", "No heading line."),
+        ),
+        operands="[NAME]", most=1,
+        examples=(("sbx images", ""), ("sbx images --format '{{.Repository}}:{{.Tag}}'", "for scripts")),
+    ),
+    "rmi": Verb(
+        "sandbox.cli.rmi:main", "Remove images from the store.",
+        options=(
+            Option("-f --force", FLAG, "", "Do not complain about images that are not there."),
+            Option("-a --all", FLAG, "", "Remove all images."),
+        ),
+        operands="[IMAGE...]", most=-1,
+        examples=(("sbx rmi busybox", ""),),
+    ),
+    "inspect": Verb(
+        "sandbox.cli.inspect:main", "Print what is known about images, as JSON.",
+        options=_group(
+            "Output",
+            Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.Id}}."),
+            Option("--type", VALUE, "KIND", "Kind of thing to look for, such as image."),
+        ),
+        operands="NAME...", least=1, most=-1,
+        examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),
+    ),
+    "profile": Verb(
+        "sandbox.cli.profile:main", "List security profiles, or show one as it is in force.",
+        options=(_JSON,), operands="list | show NAME", least=1, most=2, words=("list", "show"),
+        examples=(("sbx profile list", ""), ("sbx profile show default --json", "as an OCI fragment")),
+    ),
+    "doctor": Verb(
+        "sandbox.cli.doctor:main", "Try each operation that sandboxes need, and name the fix for what is missing.",
+        options=(_JSON, Option("-q --quiet", FLAG, "", "Print only what is wrong.", group="Output")),
+        about="Exit status 0 says that `sbx run` works on this machine.",
+        examples=(("sbx doctor", ""), ("sbx doctor --quiet && sbx run host: true", "in scripts")),
+    ),
+    "info": Verb(
+        "sandbox.cli.info:main", "Print facts about this machine and where sbx keeps its files.",
+        options=(_JSON,), examples=(("sbx info --json", "for a bug report"),),
+    ),
+    "version": Verb(
+        "sandbox.cli.version:main", "Print the version.",
+        options=(_JSON,), examples=(("sbx version --json", ""),),
+    ),
+    "completion": Verb(
+        "sandbox.cli.completion:main", "Print a completion script for a shell.",
+        operands="bash|zsh|fish", least=1, most=1, words=("bash", "zsh", "fish"),
+        examples=(
+            ("sbx completion bash > ~/.local/share/bash-completion/completions/sbx", ""),
+            ("sbx completion fish > ~/.config/fish/completions/sbx.fish", ""),
+        ),
+    ),
+    "help": Verb(
+        "sandbox.cli.help:main", "Show help about sbx, or about a verb.",
+        operands="[VERB]", most=1, examples=(("sbx help run", ""),),
+    ),
+}  # fmt: skip
+
+
+def parse(verb: str, argv: list[str]) -> "tuple[dict[str, Any], list[str]] | None":
+    """(every option's value by dest, operands) of ``argv`` after the verb; None for what typer has to look at."""
+    entry = VERBS.get(verb)
+    if entry is None:
+        return None
+    by_flag = {flag: option for option in entry.options for flag in option.flags}
+    found: dict[str, Any] = {option.dest: option.blank() for option in entry.options}
+    operands: list[str] = []
+    position, count = 0, len(argv)
+    while position < count:
+        word = argv[position]
+        position += 1
+        if word[:1] != "-" or word == "-":
+            operands.append(word)
+            if not entry.passthrough:
+                continue
+            operands += argv[position:]
+            break
+        if word == "--":
+            operands += argv[position:]
+            break
+        if word[1] == "-":
+            flag, given, value = word.partition("=")
+            option = by_flag.get(flag)
+            if option is None:
+                return None
+            if option.kind == FLAG:
+                if given and value not in ("true", "false"):
+                    return None
+                found[option.dest] = value != "false"
+                continue
+        else:
+            # A cluster: flags, the last of which may be an option with its value attached (-v/a:/b, -w=/src).
+            option = None
+            for index in range(1, len(word)):
+                option = by_flag.get("-" + word[index])
+                if option is None:
+                    return None
+                if option.kind != FLAG:
+                    break
+                found[option.dest] = True
+            if option is None or option.kind == FLAG:
+                continue
+            value = word[index + 1 :]
+            given = value
+            if value[:1] == "=":
+                value = value[1:]
+        if not given:
+            if position == count:
+                return None
+            value = argv[position]
+            position += 1
+        if option.choices and value not in option.choices:
+            return None
+        if option.kind == LIST:
+            found[option.dest].append(value)
+        else:
+            found[option.dest] = value
+    if len(operands) < entry.least or (entry.most >= 0 and len(operands) > entry.most):
+        return None
+    if entry.words and operands[0] not in entry.words:
+        return None
+    return found, operands
