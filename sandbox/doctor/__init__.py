@@ -1,0 +1,1 @@
+"""What this machine can do for sbx: each operation tried for real, each failure explained.  (cold)"""
