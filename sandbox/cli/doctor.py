@@ -7,14 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from sandbox.doctor.probe import MISSING, WEAKER, WORKS, Row
-from sandbox.doctor.table import NAMES, rows, run_works
+from sandbox.doctor.table import NAMES, rows, run_works, stops_run
 from sandbox.errors import UsageError, printable
 
 _COLOURS = {WORKS: "\033[32m", WEAKER: "\033[33m", MISSING: "\033[31m"}
 
 
-def doctor(opts: dict[str, Any], operands: list[str]) -> int:
-    """Exit status 0 when `sbx run` would work on this machine, else 1.  Operands: names of probes, none for all."""
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Exit status 0 when `sbx run` would work on this machine, else 1.  Operands: names of probes, none for all.
+
+    With --quiet only the rows that stop `run` are printed: nothing where it works.
+    """
     for name in operands:
         if name not in NAMES:
             raise UsageError("find probe", name, detail="no such probe", hint="one of " + ", ".join(NAMES))
@@ -23,7 +26,7 @@ def doctor(opts: dict[str, Any], operands: list[str]) -> int:
     if opts.get("json"):
         text = json.dumps([asdict(row) for row in found], indent=2) + "\n"
     elif opts.get("quiet"):
-        text = ""
+        text = table([row for row in found if stops_run(row, root=os.geteuid() == 0)], colour=coloured())
     else:
         text = table(found, colour=coloured())
         if not operands:

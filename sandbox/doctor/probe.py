@@ -240,7 +240,7 @@ def _child(probe: Probe, scratch: Scratch, write: int) -> None:
         except OSError as error:
             subject = f" `{error.filename}`" if error.filename else ""
             verdict = Verdict(MISSING, f"use{subject}: {error.strerror}")
-        except Exception as error:  # noqa: BLE001  # a bug of a probe is a row too, never a traceback
+        except Exception as error:  # a bug of a probe is a row too, never a traceback
             verdict = Verdict(MISSING, f"the probe failed: {type(error).__name__}: {error}")
         os.write(write, json.dumps(asdict(verdict)).encode())
     finally:

@@ -130,7 +130,7 @@ def _open_device(path: str, module: str, outer: str) -> None:
             raise Refused(f"{path} is not readable and writable for this user", as_root(f"chmod 666 {path}")) from None
         if error.errno == errno.EPERM:
             raise Refused(f"a device rule of an outer container forbids {path}", outer) from None
-        if error.errno == errno.ENODEV or error.errno == errno.ENXIO:
+        if error.errno in (errno.ENODEV, errno.ENXIO):
             raise Refused(f"{path} has no driver", as_root(f"modprobe {module}")) from None
         raise Refused(f"open {path}: {error.strerror}") from None
 

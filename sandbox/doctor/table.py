@@ -39,9 +39,14 @@ def rows(names: Iterable[str] = NAMES) -> list[Row]:
     return [row for row in look(p for p in PROBES if p.name in with_roots) if row.name in wanted]
 
 
-def run_works(found: Iterable[Row], *, root: bool) -> bool:
-    """Whether `sbx run` would work: what must be there is; the rest has a fallback.
+def stops_run(row: Row, *, root: bool) -> bool:
+    """Whether `sbx run` fails because of this row: it must work and has no fallback.
 
-    One exception: called by root there is no map of one id, for root of the host is never mapped.
+    Root needs a subordinate range too: there is no map of one id for it, as root of the host is never mapped.
     """
-    return not any(row.status == MISSING and (row.needed == "must" or (root and row.name == "idmap")) for row in found)
+    return row.status == MISSING and (row.needed == "must" or (root and row.name == "idmap"))
+
+
+def run_works(found: Iterable[Row], *, root: bool) -> bool:
+    """Whether `sbx run` would work on a machine with these rows."""
+    return not any(stops_run(row, root=root) for row in found)
