@@ -16,7 +16,7 @@ EXIT_SIGNAL: "Final" = 128
 EPERM, ENOENT, EIO, E2BIG, ENOEXEC, ENOMEM, EACCES, EEXIST, ENODEV, ENOTDIR, EISDIR, EINVAL, ENOSPC, EROFS = (
     1, 2, 5, 7, 8, 12, 13, 17, 19, 20, 21, 22, 28, 30,
 )  # fmt: skip
-ELOOP, ENOSYS, EOVERFLOW, EDQUOT = 40, 38, 75, 122
+ENOSYS, ENOTEMPTY, ELOOP, EOVERFLOW, EDQUOT = 38, 39, 40, 75, 122
 
 # (step, errno) -> cause and the command that checks or fixes it; errno 0 stands for any.
 HINTS: dict[tuple[str, int], str] = {

@@ -45,8 +45,9 @@ class Init:
     def loopback(self) -> None:
         linux.loopback_up()
 
-    def root(self, slot: int) -> None:
-        """Attach the root file system in this mount namespace; `root` is a folder the launcher made for it."""
+    def root(self, slot: int, attributes: int) -> None:
+        """Attach the root file system in this mount namespace; `root` is a folder the keeper made for it."""
+        mounts.restrict(self.slots[slot], attributes, subject="/")
         point = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         linux.move_mount(self.slots[slot], point, "root")
         os.close(point)
@@ -63,6 +64,10 @@ class Init:
         mounts.attach(fd, self.root_fd, destination)
         if destination == "/dev/null":
             self.null_fd = fd
+
+    def folder(self, path: str) -> None:
+        """A folder that the image's config names (WorkingDir, Volumes) and that may be missing in its layers."""
+        os.close(mounts.target(self.root_fd, path, directory=True))
 
     def symlink(self, points_to: str, path: str) -> None:
         folder, _, name = path.rpartition("/")

@@ -79,8 +79,9 @@ class Opened:
             raise SandboxError("open device", path, detail="not a character device")
         self.slots[slot] = fd
 
-    def idmap(self, slot: int) -> None:
-        """Only root of the host gets here, see launch.py: the slot came idmapped through the channel."""
+    def inherited(self, slot: int, fd: int) -> None:
+        """A volume that the cli opened and mapped to the namespace's ids, as only root of the host may."""
+        self.slots[slot] = fd
 
     def chown(self, slot: int, uid: int, gid: int) -> None:
         """Give a volume and all in it to the container's user (`U`)."""
@@ -106,6 +107,11 @@ class Opened:
         from sandbox import fuse_overlay
 
         self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work)
+
+    def fuse_overlayfs_squashed(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
+        from sandbox import fuse_overlay
+
+        self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work, squash=True)
 
     def copy(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
         from sandbox import copy_root
@@ -322,7 +328,7 @@ class Keeper:
                 from sandbox import net_slirp
 
                 raise net_slirp.died(status)
-            elif self.annotations["dev.sbx.storage"] == "fuse-overlayfs":
+            elif self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
                 from sandbox import fuse_overlay
 
                 raise fuse_overlay.died(status)
@@ -380,7 +386,7 @@ class Keeper:
         here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for fd in self.opened.slots.values():
             os.close(fd)
-        if self.annotations["dev.sbx.storage"] == "fuse-overlayfs":
+        if self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
             try:
                 linux.umount2("root", linux.MNT_DETACH)
             except OSError:
@@ -388,5 +394,5 @@ class Keeper:
         for name in os.listdir(here):
             try:
                 trees.remove(name, here)
-            except OSError as error:
-                _send(self.cli, "warn", f"remove `{self.directory}/{name}`: {error.strerror}")
+            except OSError:
+                pass  # not of this namespace: the cli removes it with the folder, and says what it can not remove

@@ -84,7 +84,12 @@ def remove_leftover(parent: str, name: str, maps: "dict[str, Any]") -> None:
         try:
             trees.remove(name, folder)
         except OSError:
-            userns.call(maps, lambda: _empty(folder, name))
+            # Opened here: the namespace's root may not be able to enter our folders.
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                userns.call(maps, lambda: _empty(inner))
+            finally:
+                os.close(inner)
             trees.remove(name, folder)
     except OSError as error:
         raise SandboxError.of("remove", f"{parent}/{name}", error) from None
@@ -92,11 +97,13 @@ def remove_leftover(parent: str, name: str, maps: "dict[str, Any]") -> None:
         os.close(folder)
 
 
-def _empty(folder: int, name: str) -> None:
-    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    for child in os.listdir(inner):
-        trees.remove(child, inner)
-    os.close(inner)
+def _empty(folder: int) -> None:
+    """Remove what is in `folder` as far as the namespace's root may; the rest is the caller's own."""
+    for child in os.listdir(folder):
+        try:
+            trees.remove(child, folder)
+        except OSError:
+            pass
 
 
 def sweep(container: Container) -> None:
@@ -150,7 +157,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: Container) -> int:
         os.close(theirs)
         saved = _terminal_settings(spec)
         try:
-            return _attend(pid, ours, container)
+            return _attend(pid, ours, container, _mapped_volumes(spec))
         finally:
             os.close(ours)
             if saved:
@@ -159,11 +166,32 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: Container) -> int:
         container.remove()
 
 
-def _attend(pid: int, channel: int, container: Container) -> int:
+def _mapped_volumes(spec: "dict[str, Any]") -> list[int]:
+    """Descriptors of the volumes that get the namespace's id map laid over; only root of the host has such."""
+    lines = spec["annotations"].get("dev.sbx.idmap", "").split("\n")
+    return [int(line.rpartition("=")[2]) for line in lines if line]
+
+
+def _map_volumes(fds: list[int], pid: int) -> None:
+    """Lay the id map of the user namespace of `pid` over detached mounts: id 0 on disk is id 0 inside, and so on."""
+    if not fds:
+        return
+    try:
+        userns_fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        for fd in fds:
+            flags = linux.AT_EMPTY_PATH | linux.AT_RECURSIVE
+            linux.mount_setattr(fd, "", flags, linux.MOUNT_ATTR_IDMAP, userns=userns_fd)
+        os.close(userns_fd)
+    except OSError as error:
+        raise SandboxError.of("map ids of volume", "", error, "its file system must support idmapped mounts") from None
+
+
+def _attend(pid: int, channel: int, container: Container, mapped: list[int]) -> int:
     """Map the ids, then follow the keeper: warnings, the first error, the start, the end."""
     failed: SandboxError | None = None
     try:
         userns.write_maps(pid, container.maps)
+        _map_volumes(mapped, pid)
         os.write(channel, marshal.dumps(("go",)))
     except SandboxError as error:
         failed = error

@@ -49,8 +49,11 @@ def _resolve(path: str) -> int:
     return linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS | (linux.RESOLVE_NO_SYMLINKS if strict else 0)
 
 
-def target(root: int, path: str, *, directory: bool) -> int:
-    """An O_PATH descriptor of `path` below `root`, made (0755, empty file 0644) when it is not there."""
+def target(root: int, path: str, *, directory: bool, links: int = 8) -> int:
+    """An O_PATH descriptor of `path` below `root`, made (0755, empty file 0644) when it is not there.
+
+    A symlink that points nowhere (/etc/resolv.conf of many images) gets the target made where it points, in the root.
+    """
     resolve = _resolve(path)
     try:
         return linux.openat2(root, path, os.O_PATH, resolve)
@@ -59,23 +62,33 @@ def target(root: int, path: str, *, directory: bool) -> int:
     except OSError as error:
         hint = "the image has a symlink there" if error.errno == ELOOP else ""
         raise SandboxError.of("open mount target", path, error, hint) from None
+    parts = [part for part in path.split("/") if part]
+    fd = os.dup(root)
     try:
-        parts = [part for part in path.split("/") if part]
-        fd = os.dup(root)
         for count, name in enumerate(parts, 1):
-            last = count == len(parts)
             try:
-                if last and not directory:
+                if count == len(parts) and not directory:
                     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=fd))
                 else:
                     os.mkdir(name, 0o755, dir_fd=fd)
             except FileExistsError:
                 pass
+            try:
+                inner = linux.openat2(root, "/".join(parts[:count]), os.O_PATH, resolve)
+            except FileNotFoundError:
+                points_to = os.readlink(name, dir_fd=fd)
+                if links == 0:
+                    raise OSError(ELOOP, os.strerror(ELOOP)) from None
+                folder = "" if points_to.startswith("/") else "/".join(parts[: count - 1])
+                rest = "/".join(parts[count:])
+                return target(root, f"{folder}/{points_to}/{rest}".rstrip("/"), directory=directory, links=links - 1)
             os.close(fd)
-            fd = linux.openat2(root, "/".join(parts[:count]), os.O_PATH, resolve)
-        return fd
+            fd = inner
+        return os.dup(fd)
     except OSError as error:
         raise SandboxError.of("make mount target", path, error) from None
+    finally:
+        os.close(fd)
 
 
 def attach(mount_fd: int, root: int, path: str) -> None:

@@ -54,8 +54,8 @@ class Verb:
     """
 
     __slots__ = (
-        "about", "examples", "hidden", "hot", "least", "most", "operands", "options", "passthrough", "summary",
-        "target", "words",
+        "about", "examples", "group", "hot", "least", "most", "operands", "options", "passthrough", "summary", "target",
+        "words",
     )  # fmt: skip
 
     def __init__(
@@ -72,10 +72,11 @@ class Verb:
         examples: tuple[tuple[str, str], ...] = (),
         hot: bool = False,
         passthrough: bool = False,
-        hidden: bool = False,
+        group: str = "",
     ) -> None:
         self.target = target
         self.summary = summary
+        self.group = group
         self.options = options + COMMON
         self.operands = operands
         self.least = least
@@ -85,7 +86,6 @@ class Verb:
         self.examples = examples
         self.hot = hot
         self.passthrough = passthrough
-        self.hidden = hidden
 
 
 def _group(group: str, *options: Option) -> tuple[Option, ...]:
@@ -214,7 +214,7 @@ _QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.",
 
 VERBS: "Final[dict[str, Verb]]" = {
     "run": Verb(
-        "sandbox.run:main", "Run a command in a container made from an image.",
+        "sandbox.run:main", "Run a command in a container made from an image.", group="Run",
         options=RUN, operands="IMAGE [COMMAND [ARG...]]", least=1, most=-1, hot=True, passthrough=True,
         about="IMAGE is a name in the local store, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE[:NAME]`, "
         "`rootfs:DIR` (a root file system, never written to) or `host:` (a copy-on-write view of this machine's own "
@@ -227,7 +227,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         ),
     ),
     "wrap": Verb(
-        "sandbox.wrap:main", "Run a command of this machine in a sandbox.",
+        "sandbox.wrap:main", "Run a command of this machine in a sandbox.", group="Run",
         options=WRAP, operands="[--] COMMAND [ARG...]", least=1, most=-1, hot=True, passthrough=True,
         about="The host's root is read-only, home and secrets are hidden, the working directory is writable and its "
         "files stay yours, /tmp is private, the environment is clean, and there is no network unless asked for.",
@@ -238,14 +238,14 @@ VERBS: "Final[dict[str, Verb]]" = {
         ),
     ),
     "unshare": Verb(
-        "sandbox.cli.unshare:main", "Run a command as container root in the user namespace, on the host's files.",
+        "sandbox.cli.unshare:main", "Run a command as container root in the user namespace, on the host's files.", group="Run",
         operands="[COMMAND [ARG...]]", most=-1, passthrough=True,
         about="For files that containers left under subordinate ids. Not a sandbox: files, network and processes are "
         "the host's.",
         examples=(("sbx unshare rm -rf build/root", "remove files that belong to subordinate ids"),),
     ),
     "load": Verb(
-        "sandbox.cli.load:main", "Put the images of an archive or layout into the store.",
+        "sandbox.cli.load:main", "Put the images of an archive or layout into the store.", group="Images",
         options=(
             Option("-i --input", VALUE, "FILE", "Archive or layout to read; standard input if not given."),
             _QUIET,
@@ -257,7 +257,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         ),
     ),
     "import": Verb(
-        "sandbox.cli.import_:main", "Make an image of one layer from a tar file of a root file system.",
+        "sandbox.cli.import_:main", "Make an image of one layer from a tar file of a root file system.", group="Images",
         options=(
             Option(
                 "-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`.", group="Image"
@@ -269,7 +269,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx import rootfs.tar.gz debian:mine", ""), ("tar -c . | sbx import - tree", "")),
     ),
     "images": Verb(
-        "sandbox.cli.images:main", "List the images of the store.",
+        "sandbox.cli.images:main", "List the images of the store.", group="Images",
         options=_group(
             "Output",
             Option("-a --all", FLAG, "", "Show images without a name too."),
@@ -284,7 +284,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx images", ""), ("sbx images --format '{{.Repository}}:{{.Tag}}'", "for scripts")),
     ),
     "rmi": Verb(
-        "sandbox.cli.rmi:main", "Remove images from the store.",
+        "sandbox.cli.rmi:main", "Remove images from the store.", group="Images",
         options=(
             Option("-f --force", FLAG, "", "Do not complain about images that are not there."),
             Option("-a --all", FLAG, "", "Remove all images."),
@@ -293,7 +293,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx rmi busybox", ""),),
     ),
     "inspect": Verb(
-        "sandbox.cli.inspect:main", "Print what is known about images, as JSON.",
+        "sandbox.cli.inspect:main", "Print what is known about images, as JSON.", group="Images",
         options=_group(
             "Output",
             Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.Id}}."),
@@ -303,26 +303,26 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),
     ),
     "profile": Verb(
-        "sandbox.cli.profile:main", "List security profiles, or show one as it is in force.",
+        "sandbox.cli.profile:main", "List security profiles, or show one as it is in force.", group="This machine",
         options=(_JSON,), operands="list | show NAME", least=1, most=2, words=("list", "show"),
         examples=(("sbx profile list", ""), ("sbx profile show default --json", "as an OCI fragment")),
     ),
     "doctor": Verb(
-        "sandbox.cli.doctor:main", "Try each operation that sandboxes need, and name the fix for what is missing.",
+        "sandbox.cli.doctor:main", "Try each operation that sandboxes need, and name the fix for what is missing.", group="This machine",
         options=(_JSON, Option("-q --quiet", FLAG, "", "Print only what is wrong.", group="Output")),
         about="Exit status 0 says that `sbx run` works on this machine.",
         examples=(("sbx doctor", ""), ("sbx doctor --quiet && sbx run host: true", "in scripts")),
     ),
     "info": Verb(
-        "sandbox.cli.info:main", "Print facts about this machine and where sbx keeps its files.",
+        "sandbox.cli.info:main", "Print facts about this machine and where sbx keeps its files.", group="This machine",
         options=(_JSON,), examples=(("sbx info --json", "for a bug report"),),
     ),
     "version": Verb(
-        "sandbox.cli.version:main", "Print the version.",
+        "sandbox.cli.version:main", "Print the version.", group="Help",
         options=(_JSON,), examples=(("sbx version --json", ""),),
     ),
     "completion": Verb(
-        "sandbox.cli.completion:main", "Print a completion script for a shell.",
+        "sandbox.cli.completion:main", "Print a completion script for a shell.", group="Help",
         operands="bash|zsh|fish", least=1, most=1, words=("bash", "zsh", "fish"),
         examples=(
             ("sbx completion bash > ~/.local/share/bash-completion/completions/sbx", ""),
@@ -330,7 +330,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         ),
     ),
     "help": Verb(
-        "sandbox.cli.help:main", "Show help about sbx, or about a verb.",
+        "sandbox.cli.help:main", "Show help about sbx, or about a verb.", group="Help",
         operands="[VERB]", most=1, examples=(("sbx help run", ""),),
     ),
 }  # fmt: skip

@@ -31,6 +31,7 @@ RLIMITS = {
     "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
     "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }  # fmt: skip
+_LOCKED = linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
 _DEVICE_ATTRIBUTES = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
 
 
@@ -56,11 +57,16 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
         init.append(("hostname", spec["hostname"]))
     if "network" in kinds:
         init.append(("loopback",))
-    init.append(("root", 0))
+    # The host's own root as it is (wrap): read-only with everything mounted below, set-uid files and devices void.
+    read_only = spec["root"]["readonly"] and spec["annotations"].get("dev.sbx.storage", "bind") == "bind"
+    init.append(("root", 0, _LOCKED if read_only else 0))
     for entry in spec["mounts"]:
         _mount(spec, entry, plan, slots)
         if entry["destination"] == "/dev":
             _devices(plan, slots)
+    for path in spec["annotations"].get("dev.sbx.folders", "").split("\n"):
+        if path:
+            init.append(("folder", path))
     if spec["process"]["terminal"]:
         init.append(("terminal", spec["process"]["user"]["uid"]))
     for key, value in sorted(spec["linux"].get("sysctl", {}).items()):
@@ -69,7 +75,7 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
         init.append(("readonly", path))
     if spec["linux"].get("maskedPaths"):
         init.append(("mask", *spec["linux"]["maskedPaths"]))
-    if spec["root"]["readonly"]:
+    if spec["root"]["readonly"] and not read_only:
         init.append(("readonly_root",))
     init.append(("pivot_root",))
     _process(spec, bpf, init)
@@ -105,12 +111,13 @@ def _mount(spec: "dict[str, Any]", entry: "dict[str, Any]", plan: "Plan", slots:
     attributes, cleared, rest = mounts.split_options(entry["options"])
     if fstype == "bind" or "bind" in entry["options"] or "rbind" in entry["options"]:
         slot = slots.new()
-        recursive = "rbind" in entry["options"]
-        plan["open"].append(("tree", slot, entry["source"], recursive))
+        mapped = dict(line.partition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
+        if destination in mapped:
+            plan["open"].append(("inherited", slot, int(mapped[destination])))
+        else:
+            plan["open"].append(("tree", slot, entry["source"], "rbind" in entry["options"]))
         if destination in spec["annotations"].get("dev.sbx.chown", "").split("\n"):
             plan["give"].append(("chown", slot))
-        if destination in spec["annotations"].get("dev.sbx.idmap", "").split("\n"):
-            plan["open"].append(("idmap", slot))
         plan["init"].append(("bind", destination, slot, attributes, cleared))
     elif fstype == "overlay":
         settings = dict(option.partition("=")[::2] for option in rest)
@@ -172,7 +179,7 @@ def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
 
 
 _BEFORE_PROCESS = {
-    "hostname", "loopback", "root", "mount", "bind", "symlink", "terminal", "sysctl", "readonly", "mask",
+    "hostname", "loopback", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "readonly", "mask",
     "readonly_root", "pivot_root",
 }  # fmt: skip
 

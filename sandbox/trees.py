@@ -5,6 +5,8 @@ A payload may leave symlinks, folders of mode 0, very deep trees: nothing is fol
 
 import os
 
+from sandbox.errors import EEXIST, ENOTDIR, ENOTEMPTY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +59,7 @@ def remove(name: str, dir_fd: int) -> None:
                     for inner, is_folder in list(_entries(fd)):
                         if is_folder:
                             # One level up, under a name that is free: its turn comes in the next round.
-                            serial += 1
-                            _lift(inner, fd, top, serial)
+                            serial = _lift(inner, fd, top, serial + 1)
                         else:
                             os.unlink(inner, dir_fd=fd)
                 finally:
@@ -78,12 +79,23 @@ def _open(name: str, dir_fd: int) -> int:
         return os.open(name, flags, dir_fd=dir_fd)
 
 
-def _lift(name: str, source: int, top: int, serial: int) -> None:
+def _lift(name: str, source: int, top: int, serial: int) -> int:
+    """Remove the folder when it is empty, else move it to `top`; returns the number last used for a name there."""
+    try:
+        os.rmdir(name, dir_fd=source)
+        return serial
+    except OSError:
+        pass
     while True:
         try:
             os.rename(name, f".sbx-{serial}", src_dir_fd=source, dst_dir_fd=top)
-            return
-        except (FileExistsError, NotADirectoryError, OSError) as error:
-            if error.errno not in (17, 20, 39):
+            return serial
+        except PermissionError:
+            # Moving a folder changes its `..`, which takes write permission on it.
+            if os.stat(name, dir_fd=source, follow_symlinks=False).st_mode & 0o200:
+                raise
+            os.chmod(name, 0o700, dir_fd=source)
+        except OSError as error:
+            if error.errno not in (EEXIST, ENOTDIR, ENOTEMPTY):
                 raise
             serial += 1000

@@ -1,0 +1,159 @@
+"""From argv to the verb's function, and from what it raises to a message and an exit status.  (front, hot)
+
+The one place that catches.  A verb is named by a string in the table of `options`, so nothing is imported but what the
+verb that was asked for needs.
+"""
+
+import os
+import sys
+
+from sandbox import options
+from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, SandboxError, printable, report, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+SIGINT, SIGPIPE, POLLERR, EPIPE = 2, 13, 8, 32
+# What `sbx` itself takes in front of a verb, as the verb that answers it.
+_INSTEAD_OF_A_VERB = {"--help": "help", "-h": "help", "--version": "version"}
+
+
+def main() -> "NoReturn":
+    """Run the process's own command line and end the process."""
+    _reserve_standard_descriptors()
+    leave(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line (without the program's name); the exit status.  Raises nothing."""
+    debug = [os.environ.get("SBX_DEBUG", "") not in ("", "0")]
+    try:
+        return dispatch(argv, debug)
+    except SandboxError as error:
+        _traceback(error, debug)
+        return report(error)
+    except KeyboardInterrupt as error:
+        _traceback(error, debug)
+        return EXIT_SIGNAL + SIGINT
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else EXIT_FAILED if error.code else 0
+    except BaseException as error:
+        if isinstance(error, OSError) and (code := _lost_output(error)):
+            return code
+        _traceback(error, debug)
+        return report(
+            SandboxError(
+                "internal error", detail=f"{type(error).__name__}: {printable(str(error))}",
+                hint="run again as `sbx --debug ...` and report what it shows",
+            )
+        )  # fmt: skip
+
+
+def dispatch(argv: list[str], debug: "list[bool]") -> int:
+    """Find the verb in `argv`, parse what follows, call its function; sets ``debug[0]`` when --debug was given."""
+    position = 0
+    while position < len(argv) and argv[position] == "--debug":
+        debug[0] = True
+        position += 1
+    verb = argv[position] if position < len(argv) else ""
+    rest = argv[position + 1 :]
+    verb = _INSTEAD_OF_A_VERB.get(verb, verb)
+    parsed = options.parse(verb, rest)
+    if parsed is None:
+        _switch_on_packages()
+        parsed = load("sandbox.cli.app:parse")(verb, rest)
+        if isinstance(parsed, int):  # help was shown
+            return parsed
+    found, operands = parsed
+    debug[0] = found["debug"] = found["debug"] or debug[0]
+    entry = options.VERBS[verb]
+    if not entry.hot:
+        _switch_on_packages()
+        # Names in images and archives need not be text in this locale: show them somehow, never die of them.
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    code: int = load(entry.target)(found, operands)
+    return code
+
+
+def load(target: str) -> "Callable[..., Any]":
+    """The function of ``module:function``; the built-in __import__, because importlib costs 1 ms."""
+    module, _, name = target.partition(":")
+    __import__(module)
+    function: Callable[..., Any] = getattr(sys.modules[module], name)
+    return function
+
+
+def leave(code: int) -> "NoReturn":
+    """End the process at once, without the interpreter's tidying up (2 ms), but not without what was printed."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        code = code or _lost_output(error) or EXIT_FAILED
+    except ValueError:
+        pass  # somebody has closed it, and so has flushed it
+    os._exit(code & 0xFF)
+
+
+def _lost_output(error: OSError) -> int:
+    """The exit status when `error` means that stdout can not take what was printed, said to the user; else 0.
+
+    A reader that went away (`sbx images | head -1`) is no error to talk about: die as SIGPIPE lets other programs die.
+    """
+    if error.filename is not None or sys.stdout is None or not _stdout_fails(error):
+        return 0
+    sys.stdout = None  # type: ignore[assignment]  # what is buffered is lost, and leave() must not try again
+    if error.errno == EPIPE:
+        return EXIT_SIGNAL + SIGPIPE
+    return report(SandboxError.of("write", "standard output", error))
+
+
+def _stdout_fails(error: OSError) -> bool:
+    """Whether it was stdout that raised `error`, and not a file or pipe of our own: what is buffered fails again."""
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == error.errno
+    except ValueError:
+        return False
+    if error.errno != EPIPE:
+        return False
+    import select
+
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & POLLERR for _, event in poll.poll(0))
+
+
+def _reserve_standard_descriptors() -> None:
+    """Started with 0, 1 or 2 closed, the next file opened would become standard output: put /dev/null there.
+
+    Read-only, so that output that nobody can see still fails.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDONLY)  # the lowest free number
+
+
+def _switch_on_packages() -> None:
+    """Make typer and the others importable: the launcher starts Python with -S."""
+    from sandbox.cold import site_packages
+
+    site_packages()
+
+
+def _traceback(error: BaseException, debug: "list[bool]") -> None:
+    if not debug[0]:
+        return
+    try:
+        import traceback
+
+        traceback.print_exception(error)
+    except Exception as failure:
+        tell(f"no traceback: {type(failure).__name__}")

@@ -1,0 +1,93 @@
+"""The host's own root as an image: `host:` for run (an overlay, to be written to) and the view of wrap.  (front, hot)
+
+Home folders and secrets are not in it: only the folders of the operating system are taken, the others are empty.
+"""
+
+import os
+
+from sandbox import paths, spec as oci
+from sandbox.errors import SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# What an operating system installs; data folders (/home, /srv/data, /scratch) come in only by -v.
+SYSTEM = ("usr", "etc", "var", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "nix", "gnu")
+EMPTY = {"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "tmp": 0o1777, "home": 0o755, "root": 0o700, "mnt": 0o755}
+# Hidden wherever the host's files show, readable or not: what lets somebody become somebody else.
+SECRETS = (
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssl/private",
+    "/etc/ssh", "/etc/krb5.keytab", "/etc/wireguard", "/etc/NetworkManager/system-connections", "/var/lib/sss",
+    "/var/spool", "/var/mail", "/var/backups", "/var/log", "/var/crash", "/var/lib/docker", "/var/lib/containers",
+)  # fmt: skip
+
+
+def home() -> str:
+    """The caller's home folder, "" when it has none."""
+    value = os.environ.get("HOME", "")
+    return os.path.realpath(value) if value.startswith("/") and value != "/" else ""
+
+
+def mount_points() -> list[str]:
+    """Where the host has mounts, from /proc/self/mountinfo (proc(5): field 5, octal escapes)."""
+    points = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            point = line.split(" ", 5)[4]
+            for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+                point = point.replace(code, char)
+            points.append(point)
+    return points
+
+
+def skeleton(directory: str) -> str:
+    """Make the folder `skel` of a container: the host's top level, empty; returns its path."""
+    path = f"{directory}/skel"
+    os.mkdir(path, 0o755)
+    os.chmod(path, 0o755)
+    for name, mode in EMPTY.items():
+        os.mkdir(f"{path}/{name}")
+        os.chmod(f"{path}/{name}", mode)
+    for name in SYSTEM:
+        try:
+            points_to = os.readlink(f"/{name}")
+        except FileNotFoundError:
+            continue
+        except OSError:
+            os.mkdir(f"{path}/{name}", 0o755)
+            continue
+        os.symlink(points_to, f"{path}/{name}")
+    return path
+
+
+def overlays() -> "list[dict[str, Any]]":
+    """One overlay for each system folder of the host; what can not be one (mounts or the store in it) is read-only."""
+    points = mount_points()
+    store = os.path.realpath(paths.store())
+    entries = []
+    for name in SYSTEM:
+        path = f"/{name}"
+        if os.path.islink(path) or not os.path.isdir(path):
+            continue
+        if any(point.startswith(path + "/") for point in points) or store.startswith(path + "/"):
+            entries.append(oci.mount(path, "bind", path, "rbind", "ro", "nosuid", "nodev", "rprivate"))
+        else:
+            own = (f"lowerdir={path}", f"upperdir=upper.{name}", f"workdir=work.{name}", "userxattr")
+            entries.append(oci.mount(path, "overlay", "overlay", "nosuid", "nodev", *own))
+    return entries
+
+
+def hide(spec: "dict[str, Any]") -> None:
+    """Mask the secrets, the caller's home where it is not below /home, and the store."""
+    masked = [*spec["linux"]["maskedPaths"], *SECRETS]
+    for path in (home(), os.path.realpath(paths.store())):
+        top = path.split("/")[1] if path else ""
+        if path and top in SYSTEM:
+            masked.append(path)
+    spec["linux"]["maskedPaths"] = list(dict.fromkeys(masked))
+
+
+def refuse_option(driver: str) -> None:
+    if driver == "copy":
+        raise SandboxError("use image", "host:", detail="the host's root is not copied", hint="use another storage driver")

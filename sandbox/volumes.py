@@ -1,0 +1,150 @@
+"""`-v`, `--mount` and `--tmpfs`: what users write, read into OCI mounts.  (front, hot)
+
+Sources are made absolute here and opened once by the keeper; targets are resolved inside the root by the init.
+"""
+
+import os
+
+from sandbox import mounts, paths, spec as oci, values
+from sandbox.errors import EINVAL, ENOENT, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# A volume gives no way to gain rights and no devices, whatever its files say.
+_DEFAULT = ("nosuid", "nodev", "rprivate")
+_FORM = "the form is SOURCE:DESTINATION[:ro,rw,bind,rbind,noexec,U,O,idmap]"
+
+
+class Reader:
+    """Collects the mounts of one command line into `spec`; `directory` is the container's (for `O` volumes)."""
+
+    def __init__(self, spec: "dict[str, Any]", directory: str, *, sockets: bool) -> None:
+        self.spec, self.directory, self.sockets = spec, directory, sockets
+        self.count = 0
+
+    def volume(self, text: str) -> None:
+        """One `-v SOURCE:DESTINATION[:OPTIONS]`."""
+        fields = text.split(":")
+        if not 2 <= len(fields) <= 3 or not fields[0]:
+            raise SandboxError("read volume", text, EINVAL, hint=_FORM)
+        if "/" not in fields[0] and fields[0] not in (".", ".."):
+            raise SandboxError(
+                "read volume", text, detail="named volumes are not there yet", hint=f"for a folder write ./{fields[0]}"
+            )
+        options = [o for o in fields[2].split(",") if o] if len(fields) == 3 else []
+        self.bind(fields[0], fields[1], options)
+
+    def mount(self, text: str) -> None:
+        """One `--mount type=bind|tmpfs,src=...,dst=...[,ro]`."""
+        settings: dict[str, str] = {"type": "bind"}
+        words = []
+        for field in text.split(","):
+            key, equals, value = field.partition("=")
+            key = {"src": "source", "dst": "destination", "target": "destination", "readonly": "ro"}.get(key, key)
+            if key in ("type", "source", "destination", "tmpfs-size", "tmpfs-mode", "bind-propagation"):
+                settings[key] = value
+            elif key in ("ro", "rw") and (not equals or value in ("true", "false")):
+                words.append(key if value != "false" else {"ro": "rw", "rw": "ro"}[key])
+            elif not equals and (key in mounts.ATTRIBUTES or key in ("bind", "rbind", "U", "O", "idmap")):
+                words.append(key)
+            else:
+                raise SandboxError("read --mount", field, EINVAL, detail="no such option")
+        if "destination" not in settings:
+            raise SandboxError("read --mount", text, EINVAL, detail="no destination")
+        if settings["type"] == "bind":
+            if settings.get("bind-propagation", "rprivate") not in mounts.PROPAGATION:
+                raise SandboxError("read --mount", text, detail="only private propagation is to be had")
+            self.bind(settings.get("source", ""), settings["destination"], words)
+        elif settings["type"] == "tmpfs":
+            options = [f"{k[6:]}={settings[k]}" for k in ("tmpfs-size", "tmpfs-mode") if k in settings]
+            self.tmpfs(f"{settings['destination']}:{','.join([*words, *options])}")
+        else:
+            raise SandboxError("read --mount", settings["type"], EINVAL, detail="no such type", hint="bind or tmpfs")
+
+    def bind(self, source: str, destination: str, options: "list[str]") -> None:
+        destination = values.absolute(destination, "volume")
+        if destination == "/":
+            raise SandboxError("read volume", f"{source}:/", detail="the root can not be covered", hint="use rootfs:DIR")
+        path = os.path.abspath(source)
+        try:
+            mode = os.stat(path).st_mode & 0o170000
+        except FileNotFoundError:
+            raise SandboxError("open volume source", path, ENOENT, hint="make it first: sbx never makes it") from None
+        except OSError as error:
+            raise SandboxError.of("open volume source", path, error) from None
+        real = os.path.realpath(path)
+        self._refuse_sockets(path, real, socket=mode == 0o140000)
+        self._hide_store(real, destination)
+        if "O" in options:
+            self._overlay(path, destination, [o for o in options if o != "O"])
+            return
+        annotations = self.spec["annotations"]
+        if "U" in options:
+            annotations["dev.sbx.chown"] = annotations.get("dev.sbx.chown", "") + f"{destination}\n"
+        if "idmap" in options:
+            if os.getuid():
+                raise SandboxError("read volume", destination, 1, detail="only root may map the ids of a volume")
+            fd = mounts.tree(path, recursive=True)
+            annotations["dev.sbx.idmap"] = annotations.get("dev.sbx.idmap", "") + f"{destination}={fd}\n"
+        rest = [o for o in options if o not in ("U", "idmap", "z", "Z")]
+        _check(rest, destination)
+        kind = [] if "bind" in rest else ["rbind"]
+        self._add(oci.mount(destination, "bind", path, *kind, *_DEFAULT, *[o for o in rest if o != "rbind"]))
+
+    def _overlay(self, path: str, destination: str, options: "list[str]") -> None:
+        """`O`: the container sees the folder and may write, the folder itself does not change."""
+        _check(options, destination)
+        self.count += 1
+        upper, work = f"upper.{self.count}", f"work.{self.count}"
+        own = (f"lowerdir={path}", f"upperdir={upper}", f"workdir={work}", "userxattr")
+        self._add(oci.mount(destination, "overlay", "overlay", "nosuid", "nodev", *options, *own))
+
+    def tmpfs(self, text: str) -> None:
+        """One `--tmpfs DESTINATION[:OPTIONS]`."""
+        destination, _, options = text.partition(":")
+        destination = values.absolute(destination, "--tmpfs")
+        words = ["nosuid", "nodev"]
+        for option in options.split(",") if options else ():
+            key, equals, value = option.partition("=")
+            if key == "size" and equals:
+                words.append(f"size={value if value.endswith('%') else values.size(value, '--tmpfs')}")
+            elif option in mounts.ATTRIBUTES or (key in ("mode", "nr_inodes", "uid", "gid") and value.isdecimal()):
+                words.append(option)
+            elif option and option not in ("tmpcopyup", "notmpcopyup", *mounts.PROPAGATION):
+                raise SandboxError("read --tmpfs", option, EINVAL, detail="no such option")
+        if not any(word.startswith("mode=") for word in words):
+            words.append("mode=1777")
+        self._add(oci.mount(destination, "tmpfs", "tmpfs", *words))
+
+    def _add(self, entry: "dict[str, Any]") -> None:
+        """A later mount on the same spot replaces the earlier one, as on the command line of podman."""
+        destination = entry["destination"]
+        self.spec["mounts"] = [m for m in self.spec["mounts"] if m["destination"] != destination]
+        self.spec["mounts"].append(entry)
+
+    def _refuse_sockets(self, path: str, real: str, *, socket: bool) -> None:
+        """A socket of the host, or the folder with the session's sockets, hands the host's rights in (docker.sock)."""
+        if self.sockets:
+            return
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{os.getuid()}"
+        if socket or real in ("/run", "/var/run", "/") or f"{runtime}/".startswith(f"{real}/"):
+            what = "it is a socket of the host" if socket else "it holds the host's sockets"
+            raise SandboxError("mount volume", path, detail=what, hint="`--allow-host-socket` allows it")
+
+    def _hide_store(self, real: str, destination: str) -> None:
+        """Images and containers are never open to a payload: refused, or covered when the volume holds them."""
+        store = os.path.realpath(paths.store())
+        if f"{real}/".startswith(f"{store}/"):
+            raise SandboxError("mount volume", real, detail="it belongs to the store of sbx")
+        if store.startswith(f"{real}/"):
+            self.spec["linux"]["maskedPaths"] = [
+                *self.spec["linux"]["maskedPaths"], destination.rstrip("/") + store[len(real) :]
+            ]  # fmt: skip
+
+
+def _check(options: "list[str]", destination: str) -> None:
+    for option in options:
+        if option not in mounts.ATTRIBUTES and option not in mounts.BINDS and option not in mounts.PROPAGATION:
+            raise SandboxError("read volume", f"{destination}:{option}", EINVAL, detail="no such option", hint=_FORM)

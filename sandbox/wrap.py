@@ -1,0 +1,143 @@
+"""`sbx wrap -- CMD`: the host's own root read-only, home and secrets hidden, the working directory writable.  (front, hot)
+
+The caller keeps its own id inside, so what it writes belongs to it; one id needs no helper and no range.
+"""
+
+import os
+
+from sandbox import cold, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
+from sandbox.errors import EINVAL, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Options = dict[str, Any]
+
+# What a command line program needs of the caller's environment; tokens and secrets are not in it.
+_KEPT = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES", "NO_COLOR", "SOURCE_DATE_EPOCH")
+_NETWORKS = ("none", "host", "slirp4netns", "pasta")
+
+
+def main(opts: "Options", operands: "list[str]") -> int:
+    """Run a command of the host, confined; returns its exit status."""
+    if not operands:
+        raise SandboxError("wrap", detail="no command given", hint="sbx wrap [options] -- COMMAND...")
+    launch.standard_descriptors()
+    maps = _maps()
+    profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
+    container = launch.Container(paths.store(), maps)
+    try:
+        spec = build(opts, operands, profile["fragment"], maps, container)
+        if opts["print_config"] or opts["print_plan"]:
+            cold.call("sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config", spec, profile["bpf"])
+            container.remove()
+            return 0
+    except BaseException:
+        container.remove()
+        raise
+    return launch.run(spec, profile["bpf"] if "seccomp" in spec["linux"] else b"", container)
+
+
+def _maps() -> "dict[str, Any]":
+    """Only the caller's own id; for root, who is never mapped, the subordinate range."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        return idmap.resolve()
+    return {"mode": "single", "uid": [(uid, uid, 1)], "gid": [(gid, gid, 1)], "variant": "self", "note": ""}
+
+
+def build(
+    opts: "Options", command: "list[str]", fragment: "dict[str, Any]", maps: "dict[str, Any]", container: launch.Container
+) -> "dict[str, Any]":
+    """The spec; a checklist in the order of the OCI document."""
+    spec = oci.skeleton(maps)
+    process, annotations = spec["process"], spec["annotations"]
+    network = opts["network"] or os.environ.get("SBX_NETWORK", "") or "none"
+    if network not in _NETWORKS:
+        raise SandboxError("choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(_NETWORKS))
+    directory = os.path.realpath(opts["workdir"] or os.getcwd())
+    process["args"] = list(command)
+    process["terminal"] = opts["tty"]
+    process["cwd"] = directory
+    if os.getuid():
+        process["user"].update(uid=os.getuid(), gid=os.getgid())
+    _environment(spec, opts)
+    profiles.merge(spec, fragment)
+    oci.set_capabilities(spec, [], [])
+    values.limits(spec, opts["ulimit"])
+    spec["root"] = {"path": "/", "readonly": True}
+    spec["hostname"] = "sbx"
+    if network == "host":
+        kept = [namespace for namespace in spec["linux"]["namespaces"] if namespace["type"] != "network"]
+        spec["linux"]["namespaces"] = kept
+    _mounts(spec, opts, directory, network, container)
+    values.security(spec, opts["security_opt"])
+    annotations.update({"dev.sbx.storage": "bind", "dev.sbx.network": network, "dev.sbx.image": "wrap:"})
+    if opts["timeout"]:
+        annotations["dev.sbx.timeout"] = str(values.seconds(opts["timeout"], "--timeout"))
+    return spec
+
+
+def _environment(spec: "dict[str, Any]", opts: "Options") -> None:
+    oci.set_environment(spec, "PATH", os.environ.get("PATH", oci.DEFAULT_PATH))
+    oci.set_environment(spec, "HOME", hostroot.home() or "/")
+    name = idmap.user_name(os.getuid())
+    for variable in ("USER", "LOGNAME"):
+        if name:
+            oci.set_environment(spec, variable, name)
+    for variable, value in os.environ.items():
+        if variable in _KEPT or variable.startswith("LC_"):
+            oci.set_environment(spec, variable, value)
+    oci.set_environment(spec, "container", "sbx")
+    for variable in opts["unsetenv"]:
+        oci.unset_environment(spec, variable)
+    values.environment(spec, opts["env"], opts["env_file"])
+
+
+def _mounts(
+    spec: "dict[str, Any]", opts: "Options", directory: str, network: str, container: launch.Container
+) -> None:
+    spec["mounts"] = oci.default_mounts(
+        shm_size=str(64 << 20), host_network=network == "host", cgroup=False,
+        tty_group=oci.maps_id(spec["linux"]["gidMappings"], 5),
+    )  # fmt: skip
+    home = hostroot.home()
+    hidden = {"/home": 0o755, "/root": 0o700, "/run": 0o755, "/mnt": 0o755, "/media": 0o755}
+    for path, mode in {**hidden, "/tmp": 0o1777, "/var/tmp": 0o1777}.items():
+        if os.path.isdir(path) and not os.path.islink(path):
+            spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}"))
+    if home:
+        # Empty and private: programs that write dot files find a place for them.
+        spec["mounts"].append(oci.mount(home, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700"))
+    hostroot.hide(spec)
+    spec["linux"]["maskedPaths"] = [path for path in spec["linux"]["maskedPaths"] if path != home]
+    if network in ("slirp4netns", "pasta"):
+        from sandbox import etc
+
+        source = container.write("resolv.conf", etc.resolv_conf(network, (), (), ()))
+        spec["mounts"].append(oci.mount("/etc/resolv.conf", "bind", source, "bind", "ro", "nosuid", "nodev"))
+    reader = volumes.Reader(spec, container.directory, sockets=False)
+    _refuse_everything(directory, home)
+    for path, options in [
+        (directory, ["rw", *(["idmap"] if os.getuid() == 0 else [])]),
+        *((os.path.abspath(path), ["rw"]) for path in opts["rw"]),
+        *((os.path.abspath(path), ["ro"]) for path in opts["ro"]),
+    ]:
+        reader.bind(path, path, options)
+    for text in opts["tmpfs"]:
+        reader.tmpfs(text)
+    for path in opts["hide"]:
+        spec["linux"]["maskedPaths"].append(os.path.abspath(path))
+
+
+def _refuse_everything(directory: str, home: str) -> None:
+    """A working directory that holds all that is to be hidden."""
+    if directory == "/" or (home and f"{home}/".startswith(f"{directory}/")):
+        raise SandboxError(
+            "wrap", directory, detail="the working directory would be writable, and it holds your home",
+            hint="change to a project's folder, or name one: -w DIR",
+        )  # fmt: skip
+
+
+
