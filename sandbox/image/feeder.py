@@ -1,0 +1,200 @@
+"""A child that reads a blob, hashes it, decompresses it and writes the plain bytes to a pipe.  (cold)
+
+    feeder (host ids)                                  consumer (caller, or the unpacker in its user namespace)
+      blob --> sha256, size --> copy to `tee`
+           --> decompress --> sha256 (diff id) --pipe-->  tar headers, files
+      result ("ok", facts) or ("error", ...)  --pipe-->  `finish`, after end of file on the first pipe
+
+Two processes: hashing and decompressing take as long as writing files, so both processors work.  The consumer must
+call `finish` before it believes what it has read.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from sandbox import linux
+from sandbox.errors import SandboxError
+from sandbox.image import limits
+from sandbox.image.compression import decompressed, kind
+from sandbox.userns import receive_result, send_result
+
+_F_SETPIPE_SZ = 1031
+_PIPE = 1 << 20
+_STOPPED = "its reader stopped"
+
+
+class Expected(NamedTuple):
+    """What the bytes must turn out to be; "" and -1 where nothing is known beforehand."""
+
+    digest: str = ""
+    size: int = -1
+    diff_id: str = ""
+
+
+class Progress:
+    """One line on a terminal's stderr that is drawn over and goes away; nothing elsewhere."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label if label and os.isatty(2) else ""
+        self._total = total
+        self._next = time.monotonic() + 0.5
+        self._shown = False
+
+    def step(self, done: int) -> None:
+        if self._label and (now := time.monotonic()) >= self._next:
+            self._next = now + 0.2
+            self._shown = True
+            part = f"{100 * done // self._total} %" if self._total > 0 else f"{done >> 20} MiB"
+            self._write(f"\r\x1b[Ksbx: {self._label} {part}")
+
+    def end(self) -> None:
+        if self._shown:
+            self._write("\r\x1b[K")
+
+    @staticmethod
+    def _write(text: str) -> None:
+        try:
+            os.write(2, text.encode())
+        except OSError:
+            pass
+
+
+def _hasher(digest: str) -> Any:
+    return hashlib.sha512() if digest.startswith("sha512:") else hashlib.sha256()
+
+
+def _write_all(fd: int, piece: bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class Feeder:
+    """Runs from construction to `finish` or `stop`; `file` is the plain stream."""
+
+    def __init__(
+        self, pieces: Callable[[], Iterator[bytes]], expected: Expected, what: str, tee: int = -1, label: str = ""
+    ) -> None:
+        plain_read, plain_write = os.pipe()
+        self._result, result_write = os.pipe()
+        try:
+            fcntl.fcntl(plain_write, _F_SETPIPE_SZ, _PIPE)
+        except OSError:
+            pass  # the user's pipe budget is used up: slower, no harm
+        parent = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            code = 1
+            try:
+                linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+                if os.getppid() == parent:
+                    os.close(plain_read)
+                    os.close(self._result)
+                    progress = Progress(label, expected.size)
+                    try:
+                        send_result(result_write, lambda: _feed(pieces(), plain_write, tee, expected, what, progress))
+                    finally:
+                        progress.end()
+                    code = 0
+            finally:
+                os._exit(code)
+        os.close(plain_write)
+        os.close(result_write)
+        self.fd = plain_read
+        self.file: BinaryIO = open(plain_read, "rb", buffering=1 << 18)  # noqa: SIM115  # closed in `stop`
+
+    def finish(self) -> dict[str, Any]:
+        """{"digest", "size", "diff_id", "plain", "kind"} of the whole blob; its SandboxError when it is not as expected."""
+        self.file.close()
+        try:
+            facts: dict[str, Any] = receive_result(self._result)
+            return facts
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the child; harmless after `finish`."""
+        if self._pid:
+            self.file.close()
+            os.close(self._result)
+            # Its next write to the closed pipe ends it.
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def consume(feeder: Feeder, function: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """(result of `function`, facts): a consumer that fails because the blob is broken fails with the blob's error."""
+    try:
+        value = function()
+    except BaseException:
+        try:
+            feeder.finish()
+        except SandboxError as cause:
+            if cause.detail != _STOPPED:
+                raise cause from None
+        raise
+    return value, feeder.finish()
+
+
+def _feed(
+    pieces: Iterator[bytes], out: int, tee: int, expected: Expected, what: str, progress: Progress
+) -> dict[str, Any]:
+    stored, plain = _hasher(expected.digest), hashlib.sha256()
+    counts = {"stored": 0, "plain": 0}
+    first = b""
+
+    def watched() -> Iterator[bytes]:
+        nonlocal first
+        for piece in pieces:
+            counts["stored"] += len(piece)
+            if 0 <= expected.size < counts["stored"]:
+                raise SandboxError("verify blob", what, detail=f"longer than the {expected.size} bytes announced")
+            if len(first) < 8:
+                first += piece[:8]
+            stored.update(piece)
+            if tee >= 0:
+                try:
+                    _write_all(tee, piece)
+                except OSError as found:
+                    hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
+                    raise SandboxError.of("copy layer", what, found, hint) from None
+            progress.step(counts["stored"])
+            yield piece
+
+    source = watched()
+    for piece in decompressed(source, what):
+        counts["plain"] += len(piece)
+        if counts["plain"] > limits.RATIO_FREE and counts["plain"] > limits.RATIO * counts["stored"]:
+            raise SandboxError(
+                "decompress", what, detail=f"grows more than {limits.RATIO} times: a decompression bomb",
+            )  # fmt: skip
+        plain.update(piece)
+        try:
+            _write_all(out, piece)
+        except BrokenPipeError:
+            raise SandboxError("read layer", what, detail=_STOPPED) from None
+    os.close(out)
+    facts = {
+        "digest": f"{stored.name}:{stored.hexdigest()}",
+        "size": counts["stored"],
+        "diff_id": "sha256:" + plain.hexdigest(),
+        "plain": counts["plain"],
+        "kind": kind(first),
+    }
+    _compare(facts, expected, what)
+    return facts
+
+
+def _compare(facts: dict[str, Any], expected: Expected, what: str) -> None:
+    if expected.size >= 0 and facts["size"] != expected.size:
+        raise SandboxError("verify blob", what, detail=f"{facts['size']} bytes where {expected.size} were announced")
+    if expected.digest and facts["digest"] != expected.digest:
+        raise SandboxError("verify blob", what, detail=f"its digest is {facts['digest']}, the manifest says otherwise")
+    if expected.diff_id and facts["diff_id"] != expected.diff_id:
+        raise SandboxError(
+            "verify layer", what, detail=f"unpacked it is {facts['diff_id']}, the image config says {expected.diff_id}"
+        )

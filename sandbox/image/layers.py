@@ -1,0 +1,266 @@
+"""Unpacked layers on disk: made once, whoever comes first, and removed only when nobody runs from them.  (cold)
+
+    layers/<diff id hex>[.<variant>]/fs    complete; whoever runs from it holds LOCK_SH on the folder above fs
+    layers/.new-<the same>                 being made, LOCK_EX held; without a lock its maker died
+    layers/.old-<random>                   being removed
+
+The temporary name is fixed, so that its lock is the lock per layer: the second process waits for the first, then finds
+the finished layer.  A lock counts only while the locked folder still has the name (it may have been renamed or removed
+between open and lock).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sandbox import idmap, trees, userns
+from sandbox.errors import SandboxError, printable, tell
+from sandbox.image.archive import Layer
+from sandbox.image.feeder import Expected, Feeder, consume
+from sandbox.image.layout import try_lock
+from sandbox.image.unpack import unpack
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW, _OLD = ".new-", ".old-"
+
+
+def short(digest: str) -> str:
+    """The beginning of a digest, as people read it."""
+    return digest.partition(":")[2][:12]
+
+
+def _same(fd: int, path: str) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
+def _error(step: str, subject: str, found: OSError) -> SandboxError:
+    hint = ""
+    if found.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
+    return SandboxError.of(step, subject, found, hint)
+
+
+class Layers:
+    """The folder `layers` of a store."""
+
+    def __init__(self, root: str) -> None:
+        self.folder = f"{root}/layers"
+
+    def path(self, diff_id: str, variant: str) -> str:
+        """Where the layer is or will be (without /fs)."""
+        return f"{self.folder}/{diff_id.partition(':')[2]}" + (f".{variant}" if variant else "")
+
+    def has(self, diff_id: str, variant: str) -> bool:
+        return os.path.isdir(f"{self.path(diff_id, variant)}/fs")
+
+    # -- make --
+
+    def make(self, layer: Layer, maps: dict[str, Any], label: str = "") -> list[str]:
+        """Unpack `layer` under `maps` unless it is there; warnings for the user.
+
+        SandboxError "unpack layer", "verify layer", ... with nothing left behind.
+        """
+        final = self.path(layer.diff_id, maps["variant"])
+        if os.path.isdir(f"{final}/fs"):
+            return []
+        try:
+            os.makedirs(self.folder, 0o700, exist_ok=True)
+            temporary = f"{self.folder}/{_NEW}{os.path.basename(final)}"
+            fd = self._claim(temporary, final)
+            if fd < 0:
+                return []
+            try:
+                warnings = self._fill(fd, layer, maps, label)
+                os.rename(temporary, final)
+                return warnings
+            except BaseException:
+                with contextlib.suppress(OSError, SandboxError):
+                    _remove(temporary, fd)
+                raise
+            finally:
+                os.close(fd)
+        except OSError as found:
+            raise _error("unpack layer", short(layer.diff_id), found) from None
+
+    @staticmethod
+    def _claim(temporary: str, final: str) -> int:
+        """A locked, empty temporary folder, or -1 when somebody else has finished the layer meanwhile."""
+        while True:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(temporary, 0o700)
+            try:
+                fd = os.open(temporary, _FOLDER)
+            except FileNotFoundError:
+                continue
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.isdir(f"{final}/fs"):
+                if _same(fd, temporary):
+                    os.rmdir(temporary)
+                os.close(fd)
+                return -1
+            if _same(fd, temporary):
+                if os.listdir(fd):
+                    _empty(fd)  # its maker was killed
+                return fd
+            os.close(fd)
+
+    @staticmethod
+    def _fill(fd: int, layer: Layer, maps: dict[str, Any], label: str) -> list[str]:
+        os.mkdir("fs", 0o755, dir_fd=fd)
+        fs = os.open("fs", _FOLDER, dir_fd=fd)
+        what = short(layer.diff_id)
+        try:
+            _give_to_root_of(fs, maps)
+            feeder = Feeder(layer.pieces, Expected(layer.digest, layer.size, layer.diff_id), what, label=label)
+            try:
+                squash = maps["variant"] == "single"
+                told, _ = consume(
+                    feeder, lambda: userns.call(maps, lambda: unpack(fs, feeder.file, what, squash=squash))
+                )
+                return [f"layer {what}: {printable(text)}" for text in told["warnings"]]
+            finally:
+                feeder.stop()
+        finally:
+            os.close(fs)
+
+    # -- remove --
+
+    def names(self) -> list[str]:
+        """All complete layers, as folder names."""
+        try:
+            return [name for name in os.listdir(self.folder) if not name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def try_hold(self, name: str) -> int:
+        """Descriptor with LOCK_EX on a layer nobody uses; -1 when it is in use, -2 when it is gone."""
+        path = f"{self.folder}/{name}"
+        try:
+            fd = os.open(path, _FOLDER)
+        except FileNotFoundError:
+            return -2
+        if not try_lock(fd, fcntl.LOCK_EX):
+            os.close(fd)
+            return -1
+        if not _same(fd, path):
+            os.close(fd)
+            return -2
+        return fd
+
+    def remove(self, name: str, held: int) -> None:
+        """Remove a layer whose lock `try_hold` gave; closes it."""
+        old = f"{self.folder}/{_OLD}{secrets.token_hex(8)}"
+        try:
+            os.rename(f"{self.folder}/{name}", old)
+            _remove(old, held)
+        except OSError as found:
+            raise _error("remove layer", name, found) from None
+        finally:
+            os.close(held)
+
+    def sweep(self) -> None:
+        """Remove what killed commands left half made or half removed.  Best effort: the next sweep tries again."""
+        try:
+            names = [n for n in os.listdir(self.folder) if n.startswith((_NEW, _OLD))]
+        except OSError:
+            return
+        for name in names:
+            path = f"{self.folder}/{name}"
+            with contextlib.suppress(OSError, SandboxError):
+                fd = os.open(path, _FOLDER)
+                try:
+                    if try_lock(fd, fcntl.LOCK_EX) and _same(fd, path):
+                        _remove(path, fd)
+                finally:
+                    os.close(fd)
+
+
+def _host_id(entries: list[tuple[int, int, int]], inside: int) -> int:
+    for first, outside, count in entries:
+        if first <= inside < first + count:
+            return outside + inside - first
+    raise SandboxError(
+        "map ids", str(inside), detail="this id is not mapped", hint="map id 0 with --uidmap and --gidmap"
+    )
+
+
+def _inside_id(entries: list[tuple[int, int, int]], host: int) -> int:
+    for first, outside, count in entries:
+        if outside <= host < outside + count:
+            return first + host - outside
+    raise SandboxError(
+        "map ids", str(host), detail="this id is not one of yours", hint="see /etc/subuid and /etc/subgid"
+    )
+
+
+def _give_to_root_of(fs: int, maps: dict[str, Any]) -> None:
+    """Make the map's root the owner of the empty folder: only then has it any right there."""
+    uid, gid = _host_id(maps["uid"], 0), _host_id(maps["gid"], 0)
+    now = os.fstat(fs)
+    if (uid, gid) == (now.st_uid, now.st_gid):
+        return
+    if os.geteuid() == 0:
+        os.fchown(fs, uid, gid)
+        return
+    ordinary = idmap.resolve()
+    inside = _inside_id(ordinary["uid"], uid), _inside_id(ordinary["gid"], gid)
+    userns.call(ordinary, lambda: os.fchown(fs, *inside))
+
+
+def _as_owner(function: Callable[[], None]) -> None:
+    """Run `function` where files of all the caller's subordinate ids can be removed."""
+    if os.geteuid() == 0:
+        function()
+    else:
+        userns.call(idmap.resolve(), function)
+
+
+def _clear(fd: int) -> None:
+    for name in os.listdir(fd):
+        trees.remove(name, fd)
+
+
+def _empty(fd: int) -> None:
+    """Empty a layer's outer folder, by descriptor.  Its `fs` may belong to a subordinate id, as may all in it."""
+    for name in os.listdir(fd):
+        try:
+            inner = os.open(name, _FOLDER, dir_fd=fd)
+        except (NotADirectoryError, OSError) as found:
+            if found.errno not in (errno.ENOTDIR, errno.ELOOP):
+                # Mode 0 and not ours: its owner's root can.
+                _as_owner(lambda name=name: trees.remove(name, fd))  # type: ignore[misc]
+                continue
+            os.unlink(name, dir_fd=fd)
+            continue
+        try:
+            _as_owner(lambda inner=inner: _clear(inner))  # type: ignore[misc]
+        finally:
+            os.close(inner)
+        # The outer folder is the caller's, so the caller may remove what is in it.
+        os.rmdir(name, dir_fd=fd)
+
+
+def _remove(path: str, fd: int) -> None:
+    _empty(fd)
+    os.rmdir(path)
+
+
+def announce(warnings: list[str], *, quiet: bool) -> None:
+    """Warnings on stderr, one line each."""
+    if not quiet:
+        for text in warnings:
+            tell(text)
+
+
+def hexes(diff_ids: Iterator[str] | list[str]) -> set[str]:
+    """Folder names without variant."""
+    return {diff_id.partition(":")[2] for diff_id in diff_ids}

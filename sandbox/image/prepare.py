@@ -1,0 +1,135 @@
+"""From an image's name to what a container needs of it: layers on disk and the run config.  (cold)
+
+    busybox  me/tool:1  sha256:...     an image of the local store
+    oci:DIR[:NAME]                     an OCI layout folder
+    oci-archive:FILE[:NAME]            the same in a tar
+    docker-archive:FILE[:NAME]         what `docker save` writes
+
+Archives are not copied into the store; only their layers are unpacked there.
+"""
+
+import os
+from typing import Any
+
+from sandbox import cache
+from sandbox.errors import SandboxError
+from sandbox.image import archive, manifest, reference
+from sandbox.image.archive import Image
+from sandbox.image.files import Files, FolderFiles, digest_of, open_archive
+from sandbox.image.layers import announce
+from sandbox.image.layout import content_lock
+from sandbox.image.scan import check_ids
+from sandbox.image.store import Store, missing_pull
+
+TRANSPORTS = ("oci", "oci-archive", "docker-archive")
+
+
+def split_transport(name: str) -> tuple[str, str, str]:
+    """(transport, path, image name in it); ("", name, "") for a name of the local store.
+
+    The path may hold colons: the longest beginning that exists is the path.
+    """
+    transport, colon, rest = name.partition(":")
+    if not colon or transport not in TRANSPORTS:
+        return "", name, ""
+    if not rest:
+        raise SandboxError("read image name", name, detail="no path", hint=f"the form is {transport}:PATH[:NAME]")
+    path = rest
+    while not os.path.exists(path) and ":" in path:
+        path = path.rpartition(":")[0]
+    if not os.path.exists(path):
+        return transport, rest.partition(":")[0], rest.partition(":")[2]
+    return transport, path, rest[len(path) + 1 :]
+
+
+def _from_docker(files: Files, wanted: str) -> Image:
+    images = archive.docker_images(files)
+    if not wanted:
+        if len(images) == 1:
+            return images[0]
+    else:
+        full = str(reference.normal(wanted, "docker.io"))
+        local = str(reference.normal(wanted))
+        for image in images:
+            if full in image.names or local in image.names:
+                return image
+    names = ", ".join(name for image in images for name in image.names)
+    raise SandboxError(
+        "find image", f"{files.what}:{wanted}" if wanted else files.what,
+        detail="no image of this name in it" if wanted else f"it holds {len(images)} images", hint=f"names in it: {names}",
+    )  # fmt: skip
+
+
+def _open(store: Store, transport: str, path: str, wanted: str, platform: str) -> Image:
+    if transport == "oci" and not os.path.isdir(path):
+        FolderFiles(path)  # says why not
+    if transport != "oci" and os.path.isdir(path):
+        raise SandboxError(
+            "read archive", path, detail="it is a directory", hint=f"oci:{path} names an OCI layout folder"
+        )
+    files = open_archive(path, store.root)
+    if transport == "docker-archive":
+        return _from_docker(files, wanted)
+    entry = archive.pick(archive.oci_index(files), wanted, platform, path)
+    return archive.oci_image(files, entry, platform, path)
+
+
+def _depends(transport: str, path: str, store: Store) -> list[str]:
+    """Files whose change makes a record stale; paths as they were given, so that another cwd is a change too."""
+    if transport == "oci":
+        return [f"{path}/index.json", f"{path}/oci-layout"]
+    return [path] if transport else [store.layout.index_path]
+
+
+def _digest(image: Image) -> str:
+    """The manifest's digest; a docker-archive gets the manifest that `sbx load` would write, when that is known."""
+    if image.digest:
+        return image.digest
+    layers = [(archive.layer_type(""), layer.diff_id, layer.size) for layer in image.layers]
+    return digest_of(archive.make_manifest(image.config_raw, layers))
+
+
+def unpack_missing(store: Store, image: Image, maps: dict[str, Any], what: str) -> list[str]:
+    """Unpack the layers that are not there under `maps`, after the owners in all of them have been checked; warnings."""
+    missing = [layer for layer in image.layers if not store.layers.has(layer.diff_id, maps["variant"])]
+    scans = [store.scanned(layer, f"read layer {n}/{len(missing)} of {what}") for n, layer in enumerate(missing, 1)]
+    check_ids(scans, maps, what)
+    warnings = []
+    for number, layer in enumerate(missing, 1):
+        warnings += store.layers.make(layer, maps, f"unpack layer {number}/{len(missing)} of {what}")
+    return warnings
+
+
+def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[str, Any]:
+    """The prepared record of image `name` under the id map `maps`; see the contract in docs/architecture.md.
+
+    {"name", "id", "digest", "layers": [".../fs", bottom first], "config", "architecture", "os"}.
+    SandboxErrors: "find image", "read manifest", "use image" (other machine), "unpack image" (ids), "verify ...".
+    """
+    missing_pull(pull)
+    transport, path, wanted = split_transport(name)
+    store = Store()
+    store.layers.sweep()
+    with content_lock(store.root):
+        if transport:
+            image = _open(store, transport, path, wanted, platform)
+            full = name
+        else:
+            stored, full = store.find(name)
+            image = store.image(stored, platform)
+            full = full or (stored.names[0] if stored.names else image.id)
+        manifest.check_platform(image.config, platform, full)
+        warnings = unpack_missing(store, image, maps, full)
+        record = {
+            "name": full,
+            "id": image.id,
+            "digest": _digest(image),
+            "layers": [f"{store.layers.path(layer.diff_id, maps['variant'])}/fs" for layer in image.layers],
+            "config": image.config.run,
+            "architecture": image.config.architecture,
+            "os": image.config.os,
+        }
+        if not platform:
+            cache.put(store.records, f"{name}|{maps['variant']}", record, _depends(transport, path, store))
+    announce(warnings, quiet=False)
+    return record

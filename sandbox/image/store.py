@@ -1,0 +1,344 @@
+"""The image store: find images by name, take new ones in, remove what nobody needs.  (cold)
+
+Whoever adds or uses content holds the content lock shared; whoever sweeps holds it alone.  So a blob that is there but
+not yet in index.json is never swept under the feet of its writer, and a prepared record never names a layer that a
+sweep has just removed.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sandbox import cache, paths
+from sandbox.errors import ENOENT, SandboxError, tell
+from sandbox.image import limits, manifest, reference
+from sandbox.image.archive import Image, Layer, entry_name, layer_type, make_manifest, oci_image
+from sandbox.image.feeder import Expected, Feeder, consume
+from sandbox.image.files import blob_name, verified
+from sandbox.image.layers import Layers, hexes, short
+from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
+from sandbox.image.scan import check_ids, scan
+
+SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
+_OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes"}
+_WAIT = 10.0  # seconds that a sweep waits for a load to end
+
+
+class Stored(NamedTuple):
+    """An image of the store: one manifest and the names it has."""
+
+    names: list[str]
+    entry: manifest.Descriptor
+
+
+def _private(root: str) -> None:
+    """The store must be the caller's own and closed to others: it holds set-uid files of subordinate ids."""
+    paths.private_directory(root)
+    mode = stat.S_IMODE(os.stat(root).st_mode)
+    if mode & 0o077:
+        foreign = {name for name in os.listdir(root) if not name.startswith(".")} - _OURS
+        if foreign:
+            raise SandboxError(
+                "use directory", root, detail="others can read it, and it is no image store (it holds other files)",
+                hint="set SBX_STORE to an empty directory",
+            )  # fmt: skip
+        os.chmod(root, 0o700)
+
+
+class Store:
+    """The store at `root`, made when it is not there."""
+
+    def __init__(self, root: str = "") -> None:
+        self.root = os.path.abspath(root or paths.store())
+        _private(self.root)
+        self.layout = Layout(self.root)
+        self.layers = Layers(self.root)
+        self.layout.create()
+        self.records = f"{self.root}/images"
+
+    # -- find --
+
+    def images(self) -> list[Stored]:
+        """All images, in the order in which they came."""
+        found: dict[str, Stored] = {}
+        for raw in self.layout.raw_entries():
+            entry = manifest.descriptor(raw, self.layout.index_path)
+            stored = found.setdefault(entry.digest, Stored([], entry))
+            if (name := entry_name(entry)) and name not in stored.names:
+                stored.names.append(name)
+        return list(found.values())
+
+    def image(self, stored: Stored, platform: str = "") -> Image:
+        """Manifest and config of a stored image, read and verified."""
+        what = stored.names[0] if stored.names else stored.entry.digest
+        return oci_image(self.layout.files(), stored.entry, platform, what)._replace(names=stored.names)
+
+    def find(self, text: str) -> tuple[Stored, str]:
+        """(image, its full name or "" when `text` is an id); SandboxError "find image" when there is none."""
+        images = self.images()
+        prefix = reference.id_prefix(text)
+        try:
+            wanted = reference.candidates(text)
+        except SandboxError:
+            if not prefix:
+                raise
+            wanted = []
+        for ref in wanted:
+            for stored in images:
+                if ref.digest:
+                    same = any(reference.normal(n).repository == ref.repository for n in stored.names)
+                    if same and stored.entry.digest == ref.digest:
+                        return stored, next(n for n in stored.names if reference.normal(n).repository == ref.repository)
+                elif str(ref) in stored.names:
+                    return stored, str(ref)
+        if prefix:
+            found = [stored for stored in images if self._has_id(stored, prefix)]
+            if len(found) == 1:
+                return found[0], ""
+            if found:
+                raise SandboxError("find image", text, detail=f"{len(found)} ids begin so", hint="give more digits")
+        raise SandboxError(
+            "find image", text, detail="no such image in the local store",
+            hint="`sbx images` lists what is there; `sbx load -i FILE` takes an archive in, and oci:DIR, "
+            "oci-archive:FILE, docker-archive:FILE run without loading",
+        )  # fmt: skip
+
+    def _has_id(self, stored: Stored, prefix: str) -> bool:
+        if stored.entry.digest.partition(":")[2].startswith(prefix):
+            return True
+        with contextlib.suppress(SandboxError):
+            return self.image(stored).id.startswith(prefix)
+        return False
+
+    # -- take in --
+
+    def scanned(self, layer: Layer, label: str = "") -> dict[str, Any]:
+        """Names, sizes and owners of a layer; remembered for blobs of this store."""
+        path = f"{self.root}/{blob_name(layer.digest)}" if layer.digest else ""
+        ours = bool(layer.digest) and self.layout.has(layer.digest, layer.size)
+        if ours and (known := cache.get(self.records, f"scan|{layer.digest}")):
+            return dict(known)
+        what = short(layer.diff_id)
+        feeder = Feeder(layer.pieces, Expected(layer.digest, layer.size, layer.diff_id), what, label=label)
+        try:
+            found: dict[str, Any] = consume(feeder, lambda: scan(feeder.file, what))[0]
+        finally:
+            feeder.stop()
+        if ours:
+            cache.put(self.records, f"scan|{layer.digest}", found, [path])
+        return found
+
+    def keep_layer(self, layer: Layer, label: str = "", *, must_end: bool = False) -> tuple[Layer, dict[str, Any]]:
+        """Copy a layer's blob into the store, verified on the way; (the layer as it lies here, its scan)."""
+        files = self.layout.files()
+        if layer.digest and self.layout.has(layer.digest, layer.size):
+            here = layer._replace(pieces=lambda: files.pieces(blob_name(layer.digest)))
+            return here, self.scanned(here, label)
+        what = short(layer.diff_id) or "layer"
+        writer = BlobWriter(self.root)
+        try:
+            expected = Expected(layer.digest, layer.size, layer.diff_id)
+            feeder = Feeder(layer.pieces, expected, what, tee=writer.fd, label=label)
+            try:
+                found, facts = consume(feeder, lambda: scan(feeder.file, what, must_end=must_end))
+            finally:
+                feeder.stop()
+            if facts["kind"] not in ("", "gzip", "zstd"):
+                raise SandboxError(
+                    "read layer", what, detail=f"layers compressed by {facts['kind']} do not exist in OCI"
+                )
+            writer.commit(facts["digest"])
+        finally:
+            writer.abandon()
+        name = blob_name(facts["digest"])
+        cache.put(self.records, f"scan|{facts['digest']}", found, [f"{self.root}/{name}"])
+        media_type = layer.media_type or layer_type(facts["kind"])
+        here = Layer(facts["digest"], facts["size"], facts["diff_id"], media_type, lambda: files.pieces(name))
+        return here, found
+
+    def take(self, image: Image, maps: dict[str, Any], *, quiet: bool) -> tuple[str, list[str]]:
+        """Copy, check, unpack and name an image; (its id, warnings).  Under the content lock; see `taking`."""
+        what = image.names[0] if image.names else image.id[:12]
+        count = len(image.layers)
+        kept: list[Layer] = []
+        scans = []
+        for number, layer in enumerate(image.layers, 1):
+            here, found = self.keep_layer(layer, "" if quiet else f"read layer {number}/{count}")
+            kept.append(here)
+            scans.append(found)
+        check_ids(scans, maps, what)
+        warnings = []
+        for number, layer in enumerate(kept, 1):
+            if not quiet and not os.isatty(2):
+                tell(f"layer {number}/{count} {short(layer.diff_id)} {layer.size} bytes")
+            warnings += self.layers.make(layer, maps, "" if quiet else f"unpack layer {number}/{count}")
+        self.layout.add(image.config_raw)
+        raw = image.manifest_raw or make_manifest(image.config_raw, [(l.media_type, l.digest, l.size) for l in kept])
+        digest = self.layout.add(raw)
+        entry = {
+            "mediaType": image.manifest_type,
+            "digest": digest,
+            "size": len(raw),
+            "platform": {"os": image.config.os or "linux", "architecture": image.config.architecture or "unknown"},
+        }
+        self.layout.change(lambda old: named(old, entry, image.names, sum(found["bytes"] for found in scans)))
+        return image.id, warnings
+
+    @contextlib.contextmanager
+    def taking(self) -> Iterator[None]:
+        """Around `take` and `keep_layer`: content lock; what is left over from before or from a failure goes away."""
+        self.sweep(layers=set(), wait=0)
+        before = set(self.layers.names())
+        try:
+            with content_lock(self.root):
+                yield
+        except BaseException:
+            # Half an image is no image: its verified blobs and layers go too, unless somebody else has them.
+            with contextlib.suppress(OSError, SandboxError):
+                self.sweep(layers=set(self.layers.names()) - before, wait=0)
+            raise
+
+    # -- remove --
+
+    def untag(self, digest: str, name: str) -> None:
+        """Take one name of several away."""
+        self.layout.change(lambda old: [e for e in old if e.get("digest") != digest or _raw_name(e) != name])
+
+    def delete(self, stored: Stored, *, force: bool) -> None:
+        """Remove an image with all its names; SandboxError "remove image" when something runs from it.
+
+        With `force` only what is not in use goes; the rest goes with the next sweep.
+        """
+        what = stored.names[0] if stored.names else stored.entry.digest
+        gone = stored.entry.digest
+        with self._alone(_WAIT) as alone:
+            entries = self.layout.raw_entries()
+            _, keep = self.reachable([e for e in entries if e.get("digest") != gone])
+            with contextlib.ExitStack() as held:
+                try:
+                    _, own = self.reachable([e for e in entries if e.get("digest") == gone])
+                except SandboxError:
+                    own = set()  # broken: its layers are found by the sweep
+                for name in self.layers.names():
+                    if name.partition(".")[0] in own - keep:
+                        fd = self.layers.try_hold(name)
+                        if fd >= 0:
+                            held.callback(os.close, fd)
+                        elif fd == -1 and not force:
+                            raise SandboxError(
+                                "remove image", what, detail="image is in use by a running container",
+                                hint="stop the container first; --force removes the name now and the layers later",
+                            )  # fmt: skip
+                self.layout.change(lambda old: [e for e in old if e.get("digest") != gone])
+            if alone:
+                self._sweep(None)
+            else:
+                tell("another sbx is loading an image; the space is given back by the next `sbx rmi`")
+
+    def reachable(self, entries: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
+        """(digests of blobs, hex diff ids) that these index entries need; SandboxError when one can not be read."""
+        blobs: set[str] = set()
+        layers: set[str] = set()
+        files = self.layout.files()
+
+        def walk(entry: manifest.Descriptor, depth: int) -> None:
+            blobs.add(entry.digest)
+            raw = verified(files, entry.digest, entry.size)
+            if manifest.is_index(raw, entry.media_type, entry.digest):
+                for inner in manifest.parse_index(raw, entry.media_type, entry.digest):
+                    if depth < limits.INDEX_DEPTH and self.layout.has(inner.digest, inner.size):
+                        walk(inner, depth + 1)
+                return
+            found = manifest.parse_manifest(raw, entry.media_type, entry.digest)
+            blobs.add(found.config.digest)
+            blobs.update(layer.digest for layer in found.layers)
+            config = verified(files, found.config.digest, found.config.size)
+            layers.update(hexes(manifest.parse_config(config, entry.digest, len(found.layers)).diff_ids))
+
+        for raw_entry in entries:
+            walk(manifest.descriptor(raw_entry, self.layout.index_path), 0)
+        return blobs, layers
+
+    def sweep(self, layers: set[str] | None = None, wait: float = _WAIT) -> bool:
+        """Remove temporaries and unreachable blobs and layers (of `layers` only, when given); False when busy."""
+        self.layers.sweep()
+        with self._alone(wait) as alone:
+            if alone:
+                with contextlib.suppress(SandboxError):
+                    self._sweep(layers)
+            return alone
+
+    def _sweep(self, only: set[str] | None) -> None:
+        self.layout.sweep_new()
+        self.layers.sweep()
+        blobs, layers = self.reachable(self.layout.raw_entries())
+        doomed = [n for n in self.layers.names() if n.partition(".")[0] not in layers and (only is None or n in only)]
+        if doomed:
+            # Records first: one that names a removed layer would be believed.
+            with contextlib.suppress(OSError):
+                for name in os.listdir(self.records):
+                    os.unlink(f"{self.records}/{name}")
+        for name in doomed:
+            fd = self.layers.try_hold(name)
+            if fd >= 0:
+                self.layers.remove(name, fd)
+        for digest in self.layout.blobs():
+            if digest not in blobs:
+                self.layout.remove(digest)
+
+    @contextlib.contextmanager
+    def _alone(self, wait: float) -> Iterator[bool]:
+        fd = os.open(f"{self.root}/.content.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            end = time.monotonic() + wait
+            while not (alone := try_lock(fd, fcntl.LOCK_EX)) and time.monotonic() < end:
+                time.sleep(0.05)
+            yield alone
+        finally:
+            os.close(fd)
+
+
+def _raw_name(entry: dict[str, Any]) -> str:
+    annotations = entry.get("annotations") or {}
+    name: str = annotations.get(manifest.CONTAINERD_NAME, "") or annotations.get(manifest.REF_NAME, "")
+    return name
+
+
+def named(old: list[dict[str, Any]], entry: dict[str, Any], names: list[str], size: int) -> list[dict[str, Any]]:
+    """Index entries after `entry` has got `names`; an image that loses its last name stays, nameless.  Pure."""
+    digest = entry["digest"]
+    kept: list[dict[str, Any]] = []
+    lost: list[dict[str, Any]] = []
+    for other in old:
+        name = _raw_name(other)
+        if other.get("digest") == digest and (name in names or not name):
+            continue
+        (lost if name in names else kept).append(other)
+    for other in lost:
+        if all(e.get("digest") != other.get("digest") for e in kept):
+            annotations = {k: v for k, v in (other.get("annotations") or {}).items() if k == SIZE}
+            kept.append({**other, "annotations": annotations})
+    for name in names:
+        kept.append({**entry, "annotations": {manifest.REF_NAME: name, SIZE: str(size)}})
+    if not names and all(e.get("digest") != digest for e in kept):
+        kept.append({**entry, "annotations": {SIZE: str(size)}})
+    return kept
+
+
+def missing_pull(pull: str) -> None:
+    """SandboxError for a --pull policy that needs a registry; "", "missing" and "never" need none."""
+    if pull in ("", "missing", "never"):
+        return
+    if pull in ("always", "newer"):
+        raise SandboxError(
+            "pull image", detail="this version has no registry client", code=125,
+            hint="leave --pull out and load the image from an archive: `skopeo copy docker://... oci-archive:FILE`, "
+            "then `sbx load -i FILE`",
+        )  # fmt: skip
+    raise SandboxError(
+        "read option", f"--pull={pull}", ENOENT, detail="no such policy", hint="missing, never, always or newer"
+    )
