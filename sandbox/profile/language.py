@@ -287,7 +287,7 @@ class _Reader:
     def refuse_idle(self, policy: Policy) -> None:
         """A rule that can change nothing is a mistake: an earlier one takes it all, or a group allows the rest anyway."""
         grouped = {name: group for group in policy.groups for name in GROUPS[group]}
-        for name, rows in policy.rows().items():
+        for name, rows in policy.rows.items():
             mine = [index for index, rule in enumerate(policy.rules) if name in rule.names]
             for index, left in zip(mine, in_order([row for row, _ in rows]), strict=False):  # a group's row is the last
                 if not left:

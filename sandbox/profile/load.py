@@ -95,20 +95,12 @@ def read(path: str) -> str:
     """The text of a profile file that nobody else can change: owned by the caller, root or whoever installed sbx."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise SandboxError("read profile", path, errno.EINVAL, "not a regular file")
-            if status.st_uid not in (0, os.geteuid(), os.stat(__file__).st_uid):
-                raise SandboxError(
-                    "read profile", path, errno.EPERM, f"it belongs to uid {status.st_uid}",
-                    "a profile decides what a sandbox may do: copy it to a file of your own",
-                )  # fmt: skip
-            if status.st_mode & stat.S_IWOTH:
-                raise SandboxError(
-                    "read profile", path, errno.EPERM, "everybody may write to it", f"`chmod o-w {path}`",
-                )  # fmt: skip
-            text = file.read(_MAX_BYTES + 1)
+        try:
+            _trusted(path, os.fstat(fd))
+            with open(fd, "rb", closefd=False) as file:
+                text = file.read(_MAX_BYTES + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise SandboxError.of("read profile", path, error) from None
     if len(text) > _MAX_BYTES:
@@ -117,6 +109,19 @@ def read(path: str) -> str:
         return text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SandboxError("read profile", path, errno.EINVAL, f"not UTF-8 at byte {error.start}") from None
+
+
+def _trusted(path: str, status: os.stat_result) -> None:
+    cause, hint = "", ""
+    if not stat.S_ISREG(status.st_mode):
+        cause = "not a regular file"
+    elif status.st_uid not in (0, os.geteuid(), os.stat(__file__).st_uid):
+        cause = f"it belongs to uid {status.st_uid}"
+        hint = "a profile decides what a sandbox may do: copy it to a file of your own"
+    elif status.st_mode & stat.S_IWOTH:
+        cause, hint = "everybody may write to it", f"`chmod o-w {path}`"
+    if cause:
+        raise SandboxError("read profile", path, errno.EPERM, cause, hint)
 
 
 def _code() -> list[str]:

@@ -6,6 +6,7 @@ default.  An OCI object is a set without order, so each call's rules are made di
 
 import errno
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sandbox.profile import calls, patterns
@@ -85,6 +86,7 @@ class Policy:
     def confined(self) -> bool:
         return self.default.action != ALLOW or any(rule.answer.action != ALLOW for rule in self.rules)
 
+    @cached_property
     def rows(self) -> dict[str, list[tuple[list[Pattern], Answer]]]:
         """Per call: what is asked first, second, ...; a call that is not in here gets the default."""
         result: dict[str, list[tuple[list[Pattern], Answer]]] = {}
@@ -98,7 +100,7 @@ class Policy:
 
     def answer(self, name: str, args: tuple[int, ...] = (0,) * 6) -> Answer:
         """What a call of `name` with these six arguments gets: the plain reading of the rules, for tests and `why`."""
-        for conditions, answer in self.rows().get(name, []):
+        for conditions, answer in self.rows.get(name, []):
             if any(patterns.matches(pattern, args) for pattern in conditions):
                 return answer
         return self.default
@@ -106,7 +108,7 @@ class Policy:
     def oci(self, machine: str) -> dict[str, Any]:
         """The `linux.seccomp` object of the OCI runtime specification, for the machine's own architecture only."""
         entries: dict[tuple[Answer, Pattern], list[str]] = {}
-        for name, rows in sorted(self.rows().items()):
+        for name, rows in sorted(self.rows.items()):
             for left, (_, answer) in zip(patterns.in_order([row for row, _ in rows]), rows, strict=True):
                 for pattern in left:
                     if answer != self.default:  # libseccomp refuses rules that repeat the default

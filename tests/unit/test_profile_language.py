@@ -1,0 +1,208 @@
+"""Profile files that are not exactly right: each is an error that names file, line, key and the nearest name."""
+
+import re
+
+import pytest
+
+from sandbox.errors import SandboxError
+from sandbox.profile import calls, language, load
+from sandbox.profile.policy import Answer
+
+GOOD = """\
+description = "a test"
+
+[capabilities]
+keep = ["CHOWN", "CAP_KILL"]
+
+[process]
+no_new_privileges = true
+
+[rlimits]
+nofile = { soft = 256, hard = 1024 }
+core = 0
+stack = "unlimited"
+
+[filesystem]
+masked_paths = ["/proc/kcore"]
+readonly_paths = []
+
+[seccomp]
+default_action = "SCMP_ACT_ERRNO"
+default_errno_ret = "ENOSYS"
+groups = ["@file-io", "@process"]
+
+[[seccomp.rules]]
+names = ["personality"]
+action = "SCMP_ACT_ALLOW"
+args = [{ index = 0, op = "SCMP_CMP_EQ", value = 0 }]
+
+[[seccomp.rules]]
+names = ["@mount", "ptrace"]
+action = "SCMP_ACT_ERRNO"
+errno_ret = 1
+comment = "no"
+"""
+
+
+def wrong(text: str) -> SandboxError:
+    with pytest.raises(SandboxError) as caught:
+        language.parse("/x/test.toml", text)
+    assert caught.value.step == "read profile"
+    assert caught.value.code == 125
+    return caught.value
+
+
+def test_a_good_profile_becomes_a_fragment() -> None:
+    profile = language.parse("/x/test.toml", GOOD)
+    assert profile.fragment() == {
+        "process": {
+            "capabilities": ["CAP_CHOWN", "CAP_KILL"],
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "soft": 256, "hard": 1024},
+                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+                {"type": "RLIMIT_STACK", "soft": (1 << 64) - 1, "hard": (1 << 64) - 1},
+            ],
+            "noNewPrivileges": True,
+        },
+        "linux": {"maskedPaths": ["/proc/kcore"], "readonlyPaths": []},
+    }
+    assert profile.policy.answer("read") == Answer("SCMP_ACT_ALLOW")
+    assert profile.policy.answer("umount2") == Answer("SCMP_ACT_ERRNO", 1)
+    assert profile.policy.answer("personality", (8, 0, 0, 0, 0, 0)) == Answer("SCMP_ACT_ERRNO", 38)
+    object_ = profile.policy.oci(calls.machine())
+    assert object_["defaultErrnoRet"] == 38
+    refused = next(entry for entry in object_["syscalls"] if "ptrace" in entry["names"])
+    assert refused == {"names": ["mount", "pivot_root", "ptrace", "umount", "umount2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+
+
+@pytest.mark.parametrize(("table", "key"), [(table, key) for table in language.KEYS for key in language.KEYS[table]])
+def test_every_misspelt_key_is_an_error_with_the_right_one_as_hint(table: str, key: str) -> None:
+    typo = key[:-1] + ("" if len(key) > 4 else "q")
+    if typo in language.KEYS[table]:
+        return
+    extra = {
+        "": f"{typo} = 1\n{GOOD}",
+        "rlimits.*": GOOD.replace("{ soft = 256,", f"{{ {typo} = 1, soft = 256,"),
+        "seccomp.rules": f"{GOOD}{typo} = 1\n",
+        "seccomp.rules.args": GOOD.replace("{ index = 0,", f"{{ {typo} = 1, index = 0,"),
+    }.get(table) or GOOD.replace(f"[{table}]\n", f"[{table}]\n{typo} = 1\n")
+    error = wrong(extra)
+    assert f"unknown key `{typo}`" in error.detail
+    assert "did you mean" in error.hint or len(key) < 4
+    number = int(error.subject.rsplit(":", 1)[1])
+    assert re.search(rf"\b{typo}\b", extra.splitlines()[number - 1])
+
+
+_KINDS = {"a string": '"false"', "a number": "3", "a flag": "true", "a list": "[1]", "a table": "{ x = 1 }",
+          "a fraction": "1.5", "a date": "2024-01-01"}  # fmt: skip
+_RIGHT = {
+    "description": {"a string"}, "keep": set(), "no_new_privileges": {"a flag"}, "core": {"a number"},
+    "masked_paths": set(), "default_action": set(), "default_errno_ret": {"a number"}, "groups": set(),
+    "names": set(), "action": set(), "errno_ret": {"a number"}, "args": set(), "comment": {"a string"},
+    "capabilities": set(), "process": set(), "rlimits": set(), "filesystem": set(), "seccomp": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("key", _RIGHT)
+def test_wrong_types_are_errors(key: str, kind: str) -> None:
+    value = _KINDS[kind]
+    if f"[{key}]" in GOOD:  # a table: replaced as a whole
+        lines = f"{key} = {value}\n" + re.sub(rf"\n\[{key}\]\n(?:[^\[].*\n|\n)*", "\n", GOOD)
+        lines = re.sub(r"\n\[\[seccomp\.rules\]\]\n(?:[^\[].*\n|\n)*", "\n", lines) if key == "seccomp" else lines
+    else:
+        lines = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", GOOD)
+    if kind in _RIGHT[key]:
+        language.parse("/x/test.toml", lines)
+        return
+    error = wrong(lines)
+    assert error.detail and error.subject.startswith("/x/test.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "detail", "hint"),
+    [
+        ('"CHOWN"', '"SYS_ADMNI"', 4, "unknown capability `SYS_ADMNI`", "SYS_ADMIN"),
+        ('["CHOWN", "CAP_KILL"]', '"ALL"', 4, "must be a list of strings, not a string", ""),
+        ("nofile =", "nofiles =", 10, "unknown key `nofiles`", "`nofile`"),
+        ("soft = 256", "soft = 2048", 10, "soft 2048 is above hard 1024", ""),
+        ("soft = 256,", "", 10, "must have both `soft` and `hard`", ""),
+        ("soft = 256", "soft = { a = 1 }", 10, "must be a number", ""),
+        ("core = 0", "core = -1", 11, "must be a number of 0 or more", ""),
+        ('"/proc/kcore"', '"proc/kcore"', 15, "absolute path", ""),
+        ('"/proc/kcore"', '"/proc/../etc"', 15, "absolute path", ""),
+        ('"SCMP_ACT_ERRNO"\ndefault', '"SCMP_ACT_ERNO"\ndefault', 19, "unknown action", "SCMP_ACT_ERRNO"),
+        ('"SCMP_ACT_ERRNO"\ndefault', '"SCMP_ACT_NOTIFY"\ndefault', 19, "not supported", ""),
+        ('"ENOSYS"', '"ENOSY"', 20, "unknown error `ENOSY`", "ENOSYS"),
+        ('"ENOSYS"', "0", 20, "between 1 and 4095", ""),
+        ('default_errno_ret = "ENOSYS"\n', "", 19, "must have the key `default_errno_ret`", ""),
+        ('"@file-io"', '"@file-oi"', 21, "unknown group `@file-oi`", "@file-io"),
+        ('["personality"]', '["personalty"]', 24, "unknown system call `personalty`", "`personality`"),
+        ('["personality"]', "[]", 24, "must not be empty", ""),
+        ('["personality"]', '["read"]', 24, "allowed by @file-io whatever", "refuses the rest"),
+        ("index = 0", "index = 6", 26, "between 0 and 5", ""),
+        ("index = 0, ", "", 26, "must have the key `index`", ""),
+        ('"SCMP_CMP_EQ"', '"SCMP_CMP_EQUAL"', 26, "unknown operator", "SCMP_CMP_EQ"),
+        ("value = 0", "value = 0x100000000", 26, "does not fit in 32 bits", "width"),
+        ("value = 0", "value = -1", 26, "does not fit", ""),
+        ("value = 0", "value = []", 26, "compares with one value", ""),
+        ("value = 0", "value = 0, width = 16", 26, "32 or 64", ""),
+        ("value = 0", "value = 0, value_two = 1", 26, "`value_two`", ""),
+        ('"SCMP_CMP_EQ", value = 0', '"SCMP_CMP_MASKED_EQ", value = 1, value_two = 2', 26, "never be true", ""),
+        ('"SCMP_CMP_EQ", value = 0', '"SCMP_CMP_LT", value = 0', 26, "never be true", ""),
+        ("value = 0 }", "value = 0 }, { index = 0, op = 'SCMP_CMP_EQ', value = 1 }", 26, "only once", "second rule"),
+        ('"@mount", "ptrace"', '"@mount", "ptrace", "personality", "mount"', 0, "", ""),
+        ("errno_ret = 1", 'errno_ret = "EPREM"', 31, "unknown error `EPREM`", "EPERM"),
+        ("\n[process]", "\n[proces]", 6, "unknown key `proces`", "`process`"),
+        ("[filesystem]", "[[filesystem]]", 14, "must be a table", ""),
+        ('description = "a test"', 'description = "a test', 1, "not TOML", ""),
+        ('description = "a test"', 'description = "a"\ndescription = "b"', 2, "not TOML", ""),
+    ],
+)  # fmt: skip
+def test_errors_name_the_line(old: str, new: str, line: int, detail: str, hint: str) -> None:
+    assert old in GOOD
+    text = GOOD.replace(old, new, 1)
+    if not detail:
+        language.parse("/x/test.toml", text)
+        return
+    error = wrong(text)
+    assert detail in error.detail
+    assert error.subject == f"/x/test.toml:{line}"
+    assert hint in error.hint
+
+
+def test_a_rule_that_is_never_reached_is_an_error() -> None:
+    later = '\n[[seccomp.rules]]\nnames = ["ptrace"]\naction = "SCMP_ACT_ALLOW"\n'
+    error = wrong(GOOD + later)
+    assert "`ptrace` is never reached here" in error.detail
+    assert error.subject == f"/x/test.toml:{len(GOOD.splitlines()) + 3}"
+
+
+@pytest.mark.parametrize("table", ["capabilities", "filesystem", "seccomp"])
+def test_nothing_is_assumed_for_a_missing_table(table: str) -> None:
+    text = re.sub(rf"\n\[{table}\]\n(?:[^\[].*\n|\n)*", "\n", GOOD)
+    if table == "seccomp":
+        text = re.sub(r"\n\[\[seccomp\.rules\]\]\n(?:[^\[].*\n|\n)*", "\n", text)
+    assert f"the table [{table}] is missing" in wrong(text).detail
+
+
+def test_unknown_calls_of_newer_kernels_can_be_marked_optional() -> None:
+    text = GOOD + '\n[[seccomp.rules]]\nnames = ["call_of_2030", "getcpu"]\naction = "SCMP_ACT_ALLOW"\n'
+    assert "unknown system call `call_of_2030`" in wrong(text).detail
+    profile = language.parse("/x/test.toml", text + "optional = true\n")
+    assert profile.policy.answer("getcpu") == Answer("SCMP_ACT_ALLOW")
+
+
+def test_no_new_privileges_is_on_when_not_said() -> None:
+    text = GOOD.replace("[process]\nno_new_privileges = true\n", "")
+    assert language.parse("/x/test.toml", text).no_new_privileges is True
+
+
+@pytest.mark.parametrize("name", ["default", "unconfined"])
+def test_built_in_profiles_are_right(name: str) -> None:
+    path, _ = load.find(name)
+    assert language.parse(path, load.read(path)).description
+
+
+def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
+    assert "not TOML" in wrong("x = " + "[" * 5000 + "]" * 5000).detail
