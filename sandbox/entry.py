@@ -106,7 +106,7 @@ def _lost_output(error: OSError) -> int:
     """
     if error.filename is not None or sys.stdout is None or not _stdout_fails(error):
         return 0
-    sys.stdout = None  # type: ignore[assignment]  # what is buffered is lost, and leave() must not try again
+    sys.stdout = None  # what is buffered is lost, and leave() must not try again
     if error.errno == EPIPE:
         return EXIT_SIGNAL + SIGPIPE
     return report(SandboxError.of("write", "standard output", error))

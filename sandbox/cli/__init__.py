@@ -1,0 +1,1 @@
+"""The command line apart from the hot verbs: one small file per verb.  (cold)"""
