@@ -1,16 +1,18 @@
 """P0, the cli's side of a launch: container folder, keeper, id maps, signals, exit status.  (launch, hot)"""
 
-import _signal
 import fcntl
 import marshal
 import os
 
 from sandbox import keeper, linux, paths, trees, userns
-from sandbox.errors import EXIT_FAILED, SandboxError, tell
+from sandbox.errors import SandboxError, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal  # the same names, with types; importing it costs 4 ms
     from typing import Any
+else:
+    import _signal
 
 # What a user or a job system sends to a foreground command; the rest keeps its effect on the cli itself.
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15)
@@ -136,18 +138,9 @@ def _now() -> float:
     return time.time()
 
 
-def standard_descriptors() -> None:
-    """0, 1 and 2 are open, so nothing else gets their numbers; the rest is closed on exec."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open("/dev/null", os.O_RDWR)
-    linux.close_range(3, cloexec=True)
-
-
 def run(spec: "dict[str, Any]", bpf: bytes, container: Container) -> int:
     """Launch `spec` in `container` and wait for its end; returns the exit status.  Removes the container."""
+    linux.close_range(3, cloexec=True)
     try:
         ours, theirs = linux.socketpair()
         pid = userns.clone(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
@@ -240,5 +233,3 @@ def _terminal_settings(spec: "dict[str, Any]") -> "Any":
     saved = termios.tcgetattr(0)
     return lambda: termios.tcsetattr(0, termios.TCSADRAIN, saved)
 
-
-__all__ = ["EXIT_FAILED", "Container", "run", "standard_descriptors"]

@@ -25,7 +25,6 @@ def main(opts: "Options", operands: "list[str]") -> int:
     if not operands:
         raise SandboxError("run", detail="no image given", hint="sbx run [options] IMAGE [COMMAND...]; `host:` needs no download")
     _refuse(opts)
-    launch.standard_descriptors()
     maps = idmap.resolve("" if opts["userns"] == "auto" else opts["userns"], opts["uidmap"], opts["gidmap"])
     if maps["note"] and not opts["quiet"]:
         tell(maps["note"])

@@ -36,12 +36,17 @@ def _probe(store: str, maps: "dict[str, Any]") -> tuple[str, str]:
     name = f".probe-{os.getpid()}"
     os.mkdir(f"{store}/{name}", 0o700)
     os.chmod(f"{store}/{name}", 0o1777)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        userns.call(maps, lambda: _try_overlay(f"{store}/{name}"))
+        # The working directory comes along into the namespace, whose root may not be able to walk there.
+        os.chdir(f"{store}/{name}")
+        userns.call(maps, _try_overlay)
         return "overlay", ""
     except SandboxError as error:
         reason = str(error)
     finally:
+        os.fchdir(here)
+        os.close(here)
         folder = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         trees.remove(name, folder)
         os.close(folder)
@@ -50,8 +55,7 @@ def _probe(store: str, maps: "dict[str, Any]") -> tuple[str, str]:
     return "copy", reason
 
 
-def _try_overlay(directory: str) -> None:
-    os.chdir(directory)
+def _try_overlay() -> None:
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.mkdir("lower", 0o755)

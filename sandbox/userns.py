@@ -63,8 +63,8 @@ def _write_single(pid: int, maps: "dict[str, Any]") -> None:
     """One id needs no helper; setgroups must be denied first (CVE-2014-8989: dropping groups can gain access)."""
     for name, text in (
         ("setgroups", "deny"),
-        ("gid_map", "%d %d %d" % maps["gid"][0]),
-        ("uid_map", "%d %d %d" % maps["uid"][0]),
+        ("gid_map", " ".join(map(str, maps["gid"][0]))),
+        ("uid_map", " ".join(map(str, maps["uid"][0]))),
     ):
         path = f"/proc/{pid}/{name}"
         try:

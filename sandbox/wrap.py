@@ -23,7 +23,6 @@ def main(opts: "Options", operands: "list[str]") -> int:
     """Run a command of the host, confined; returns its exit status."""
     if not operands:
         raise SandboxError("wrap", detail="no command given", hint="sbx wrap [options] -- COMMAND...")
-    launch.standard_descriptors()
     maps = _maps()
     profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
     container = launch.Container(paths.store(), maps)
