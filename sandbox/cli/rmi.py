@@ -1,0 +1,58 @@
+"""`sbx rmi`: names and images out of the store.  (cold)"""
+
+from typing import Any
+
+from sandbox.errors import SandboxError, report
+from sandbox.image.describe import show
+from sandbox.image.store import Store, Stored
+
+
+def _delete(store: Store, stored: Stored, *, force: bool) -> None:
+    try:
+        image_id = store.image(stored).id
+    except SandboxError:
+        image_id = stored.entry.digest  # broken: it can still be removed
+    store.delete(stored, force=force)
+    for name in stored.names:
+        print(show(f"Untagged: {name}"))
+    print(f"Deleted: {image_id}")
+
+
+def _remove(store: Store, text: str, *, force: bool) -> None:
+    stored, name = store.find(text)
+    if name and len(stored.names) > 1:
+        store.untag(stored.entry.digest, name)
+        print(show(f"Untagged: {name}"))
+        return
+    if not name and len(stored.names) > 1 and not force:
+        raise SandboxError(
+            "remove image", text, detail=f"it has {len(stored.names)} names: {', '.join(stored.names)}",
+            hint="--force removes all of them",
+        )  # fmt: skip
+    _delete(store, stored, force=force)
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Remove each operand, or with --all everything; goes on after an error and returns its exit status."""
+    if bool(operands) == opts["all"]:
+        raise SandboxError(
+            "remove image", detail="images and --all exclude each other" if operands else "no image given",
+            hint="sbx rmi IMAGE..., or sbx rmi --all",
+        )  # fmt: skip
+    store = Store()
+    code = 0
+    if opts["all"]:
+        for stored in store.images():
+            try:
+                _delete(store, stored, force=opts["force"])
+            except SandboxError as error:
+                code = report(error)
+        store.sweep()
+        return code
+    for text in operands:
+        try:
+            _remove(store, text, force=opts["force"])
+        except SandboxError as error:
+            if not (opts["force"] and error.step == "find image"):
+                code = report(error)
+    return code

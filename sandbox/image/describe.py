@@ -1,0 +1,111 @@
+"""What people are told about images: sizes, ages, the document of `inspect`.  (cold)"""
+
+import contextlib
+import datetime
+import json
+import sys
+from typing import Any
+
+from sandbox.errors import SandboxError, printable
+from sandbox.image import reference
+from sandbox.image.archive import Image
+from sandbox.image.store import SIZE, Store, Stored
+
+
+def show(text: str) -> str:
+    """Text for stdout: escaped on a terminal (names and labels come from strangers), exact in a pipe."""
+    if not sys.stdout.isatty():
+        return text
+    return "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in text.split("\n"))
+
+
+def json_text(value: Any) -> str:
+    """JSON for stdout: exact in any case; on a terminal ASCII only, so that C1 controls stay escaped too."""
+    return json.dumps(value, indent=4, ensure_ascii=sys.stdout.isatty())
+
+
+def human_size(size: int) -> str:
+    """Bytes in decimal units, three digits, as podman shows them."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return ""
+
+
+def moment(text: str) -> datetime.datetime | None:
+    """RFC 3339 time of an image config, None when it is absent or makes no sense."""
+    text = text.strip().replace("Z", "+00:00")
+    head, dot, rest = text.partition(".")
+    if dot:  # Go writes nanoseconds, Python reads microseconds
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        text = f"{head}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}"
+    try:
+        found = datetime.datetime.fromisoformat(text)
+        return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return None
+
+
+def age(created: datetime.datetime | None, now: datetime.datetime) -> str:
+    """ "3 weeks ago"."""
+    if created is None:
+        return "unknown"
+    seconds = (now - created).total_seconds()
+    for unit, length in (
+        ("year", 31536000),
+        ("month", 2592000),
+        ("week", 604800),
+        ("day", 86400),
+        ("hour", 3600),
+        ("minute", 60),
+    ):
+        if seconds >= length * (2 if unit in ("month", "week") else 1):
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "less than a minute ago"
+
+
+def size_of(stored: Stored, image: Image) -> int:
+    """Bytes of all layers unpacked; of the blobs when that is not known."""
+    told = stored.entry.annotations.get(SIZE, "")
+    return int(told) if told.isascii() and told.isdecimal() else sum(layer.size for layer in image.layers)
+
+
+def repo_digests(stored: Stored) -> list[str]:
+    found = []
+    for name in stored.names:
+        with contextlib.suppress(SandboxError):
+            found.append(f"{reference.normal(name).repository}@{stored.entry.digest}")
+    return sorted(set(found))
+
+
+def inspect(store: Store, stored: Stored) -> dict[str, Any]:
+    """The document of one image, with the keys of `podman image inspect`."""
+    image = store.image(stored)
+    document = image.config.document
+    size = size_of(stored, image)
+    return {
+        "Id": image.id,
+        "Digest": stored.entry.digest,
+        "RepoTags": list(stored.names),
+        "RepoDigests": repo_digests(stored),
+        "Parent": "",
+        "Comment": document.get("comment", ""),
+        "Created": image.config.created,
+        "Config": document.get("config") or {},
+        "Author": document.get("author", ""),
+        "Architecture": image.config.architecture,
+        "Variant": image.config.variant,
+        "Os": image.config.os,
+        "Size": size,
+        "VirtualSize": size,
+        "RootFS": {"Type": "layers", "Layers": list(image.config.diff_ids)},
+        "Labels": image.config.run["Labels"],
+        "Annotations": {},
+        "ManifestType": image.manifest_type,
+        "User": image.config.run["User"],
+        "History": document.get("history") or [],
+        "NamesHistory": list(stored.names),
+    }
