@@ -119,8 +119,22 @@ def size(entries: "Entries") -> int:
     return sum(entry[2] for entry in entries)
 
 
-def _keep(found: "Ranges", own: int) -> "Entries":
-    """The caller's id `own` is itself inside; the ids around it are subordinate, 0 included."""
+def _keep_words(mode: str, uid: int, gid: int) -> tuple[str, int, int]:
+    """`keep-id:uid=U,gid=G`: the ids that the caller has inside, its own without them."""
+    word, _, settings = mode.partition(":")
+    for setting in settings.split(",") if settings else ():
+        key, _, number = setting.partition("=")
+        if word != "keep-id" or key not in ("uid", "gid") or not number.isdecimal() or int(number) > ID_MAX:
+            raise SandboxError("choose user namespace", mode, EINVAL, hint="keep-id, or keep-id:uid=1000,gid=1000")
+        if key == "uid":
+            uid = int(number)
+        else:
+            gid = int(number)
+    return word, uid, gid
+
+
+def _keep(found: "Ranges", own: int, outside: int) -> "Entries":
+    """The caller's id `outside` is `own` inside; the ids around it are subordinate, 0 included."""
     entries: Entries = []
     inside = 0
     for start, count in found[: MAX_ENTRIES - 3]:
@@ -129,25 +143,44 @@ def _keep(found: "Ranges", own: int) -> "Entries":
             entries.append((inside, start, below))
             inside += below
         if inside == own:
-            entries.append((own, own, 1))
+            entries.append((own, outside, 1))
             inside += 1
         if count > below:
             entries.append((inside, start + below, count - below))
             inside += count - below
     if inside <= own:
-        entries.append((own, own, 1))
+        entries.append((own, outside, 1))
     return entries
 
 
-def parse(text: str) -> tuple[int, int, int]:
-    """One `--uidmap INSIDE:OUTSIDE[:COUNT]`; outside ids are the host's."""
+def parse(text: str, ordinary: "Entries") -> "Entries":
+    """One `--uidmap INSIDE:OUTSIDE[:COUNT]` as host ids.
+
+    As in podman, OUTSIDE counts in the ordinary map (0 is the caller, 1 the first subordinate id); `@ID` is a host id.
+    """
     fields = text.split(":")
-    if len(fields) in (2, 3) and all(f.isascii() and f.isdecimal() for f in fields):
-        inside, outside = int(fields[0]), int(fields[1])
-        count = int(fields[2]) if len(fields) == 3 else 1
-        if count > 0 and inside + count - 1 <= ID_MAX and outside + count - 1 <= ID_MAX:
-            return (inside, outside, count)
-    raise SandboxError("read id map", text, EINVAL, hint="the form is INSIDE:OUTSIDE[:COUNT], in numbers")
+    host = len(fields) > 1 and fields[1].startswith("@")
+    if host:
+        fields[1] = fields[1][1:]
+    if len(fields) not in (2, 3) or not all(f.isascii() and f.isdecimal() for f in fields):
+        raise SandboxError("read id map", text, EINVAL, hint="the form is INSIDE:OUTSIDE[:COUNT], in numbers")
+    inside, outside = int(fields[0]), int(fields[1])
+    count = int(fields[2]) if len(fields) == 3 else 1
+    if count <= 0 or inside + count - 1 > ID_MAX or outside + count - 1 > ID_MAX:
+        raise SandboxError("read id map", text, EINVAL, detail="outside of what ids can be")
+    if host:
+        return [(inside, outside, count)]
+    entries = []
+    for first, start, length in ordinary:
+        low, high = max(first, outside), min(first + length, outside + count)
+        if low < high:
+            entries.append((inside + low - outside, start + low - first, high - low))
+    if size(entries) != count:
+        raise SandboxError(
+            "read id map", text, EINVAL, detail=f"you have {size(ordinary)} ids: 0 to {size(ordinary) - 1}",
+            hint="`cat /etc/subuid /etc/subgid` shows them; @ID in the middle is an id of the host",
+        )  # fmt: skip
+    return entries
 
 
 def check(entries: "Entries", what: str) -> None:
@@ -156,7 +189,7 @@ def check(entries: "Entries", what: str) -> None:
         raise SandboxError(f"read {what} map", detail=f"{len(entries)} entries; the kernel takes {MAX_ENTRIES}")
     for side, word in ((0, "inside"), (1, "outside")):
         ordered = sorted((e[side], e[side] + e[2]) for e in entries)
-        for (_, end), (start, _) in zip(ordered, ordered[1:], strict=False):
+        for (_, end), (start, _) in zip(ordered, ordered[1:], strict=False):  # noqa: RUF007 - itertools costs 0.3 ms
             if start < end:
                 raise SandboxError(f"read {what} map", detail=f"id {start} {word} is mapped twice")
 
@@ -166,7 +199,9 @@ def _fix(uid: int) -> str:
     return f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
 
 
-def resolve(mode: str = "", uidmap: "list[str] | tuple[str, ...]" = (), gidmap: "list[str] | tuple[str, ...]" = ()) -> "dict[str, Any]":
+def resolve(
+    mode: str = "", uidmap: "list[str] | tuple[str, ...]" = (), gidmap: "list[str] | tuple[str, ...]" = ()
+) -> "dict[str, Any]":
     """The map for `--userns=MODE` or for explicit `--uidmap/--gidmap`; errors: SandboxError with the fix.
 
     Without a mode: the ordinary map, 0 is the caller and 1.. the subordinate range; one id when there is no range.
@@ -175,6 +210,7 @@ def resolve(mode: str = "", uidmap: "list[str] | tuple[str, ...]" = (), gidmap: 
     uid, gid = os.getuid(), os.getgid()
     if uidmap or gidmap:
         return _explicit(list(uidmap), list(gidmap), mode)
+    mode, inside_uid, inside_gid = _keep_words(mode, uid, gid)
     if mode not in ("", *MODES):
         raise SandboxError("choose user namespace", mode, detail="no such mode", hint="one of " + ", ".join(MODES))
     if mode == "single" and uid:
@@ -193,15 +229,17 @@ def resolve(mode: str = "", uidmap: "list[str] | tuple[str, ...]" = (), gidmap: 
     if mode == "nomap":
         return _map("nomap", entries_of(uids, 0), entries_of(gids, 0), "nomap")
     if mode == "keep-id":
-        return _map("keep-id", _keep(uids, uid), _keep(gids, gid), f"keep-id-{uid}-{gid}")
+        variant = f"keep-id-{inside_uid}-{inside_gid}"
+        return _map("keep-id", _keep(uids, inside_uid, uid), _keep(gids, inside_gid, gid), variant)
     return _map("auto", [(0, uid, 1), *entries_of(uids, 1)], [(0, gid, 1), *entries_of(gids, 1)], "")
 
 
 def _explicit(uidmap: list[str], gidmap: list[str], mode: str) -> "dict[str, Any]":
     if mode:
         raise SandboxError("choose user namespace", mode, detail="--userns and --uidmap exclude each other")
-    uids = [parse(text) for text in uidmap or gidmap]
-    gids = [parse(text) for text in gidmap or uidmap]
+    ordinary = resolve()
+    uids = [entry for text in uidmap or gidmap for entry in parse(text, ordinary["uid"])]
+    gids = [entry for text in gidmap or uidmap for entry in parse(text, ordinary["gid"])]
     for entries, what, option in ((uids, "user id", "--uidmap"), (gids, "group id", "--gidmap")):
         check(entries, what)
         if not any(inside == 0 for inside, _, _ in entries):

@@ -93,7 +93,7 @@ def build(
     _process(spec, opts, config, command)
     profiles.merge(spec, fragment)
     _namespaces(spec, opts, network, container)
-    _user(spec, opts, config)
+    _user(spec, opts, config, container)
     values.capabilities(spec, fragment["process"]["capabilities"], opts["cap_add"], opts["cap_drop"])
     values.limits(spec, opts["ulimit"])
     values.security(spec, opts["security_opt"])
@@ -176,8 +176,7 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
         spec["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"] = "0"
     if opts["time_offset"]:
         namespaces.append({"type": "time"})
-        offset = {"secs": int(values.seconds(opts["time_offset"], "--time-offset")), "nanosecs": 0}
-        spec["linux"]["timeOffsets"] = {"monotonic": offset, "boottime": dict(offset)}
+        spec["linux"]["timeOffsets"] = values.clock_offsets(opts["time_offset"])
     values.sysctls(spec, opts["sysctl"])
     hostname = opts["hostname"] or opts["name"] or container.id[:12]
     for option in ("hostname", "name"):
@@ -188,11 +187,11 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
         oci.set_environment(spec, "HOSTNAME", hostname)
 
 
-def _user(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]") -> None:
+def _user(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", container: launch.Container) -> None:
     """Names are looked up in the image by the keeper; with keep-id the caller is itself inside."""
     text = opts["user"] or config.get("User") or ""
-    if not text and opts["userns"] == "keep-id":
-        text = f"{os.getuid()}:{os.getgid()}"
+    if not text and opts["userns"].startswith("keep-id"):
+        text = ":".join(container.maps["variant"].split("-")[2:])
     annotations = spec["annotations"]
     if text not in ("", "0", "root", "0:0"):
         annotations["dev.sbx.user"] = text

@@ -56,6 +56,20 @@ def seconds(text: str, option: str) -> float:
     raise SandboxError(f"read {option}", text, EINVAL, hint="a time is seconds, or like 1m30s")
 
 
+def clock_offsets(text: str) -> "dict[str, dict[str, int]]":
+    """`--time-offset SECONDS` for both clocks, or `monotonic=SECONDS,boottime=SECONDS`; OCI's linux.timeOffsets."""
+    offsets = {}
+    for word in text.split(","):
+        clock, equals, value = word.partition("=")
+        if equals and clock not in ("monotonic", "boottime"):
+            raise SandboxError("read --time-offset", text, EINVAL, hint="monotonic=SECONDS,boottime=SECONDS")
+        nanoseconds = int(seconds(value if equals else word, "--time-offset") * 1e9)
+        offset = {"secs": nanoseconds // 10**9, "nanosecs": nanoseconds % 10**9}
+        for name in (clock,) if equals else ("monotonic", "boottime"):
+            offsets[name] = offset
+    return offsets
+
+
 def environment(spec: "dict[str, Any]", entries: "Iterable[str]", files: "Iterable[str]") -> None:
     """`-e NAME=VALUE`, `-e NAME` (from the caller), `--env-file FILE`; later ones win, -e over files."""
     for path in files:
