@@ -207,9 +207,9 @@ as_user() {
 	done
 	set -- "HOME=$home" "USER=$user" "LOGNAME=$user" "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin" "$@"
 	if setpriv --version >/dev/null 2>&1; then
-		(cd "$home" && exec setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups env -i "$@")
+		({ cd "$home" || cd /; } 2>/dev/null; exec setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups env -i "$@")
 	else
-		(cd "$home" && exec runuser -u "$user" -- env -i "$@")
+		({ cd "$home" || cd /; } 2>/dev/null; exec runuser -u "$user" -- env -i "$@")
 	fi
 }
 
