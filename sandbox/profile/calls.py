@@ -40,7 +40,7 @@ _UNKNOWN = -1  # libseccomp's __NR_SCMP_ERROR; other negative numbers are calls 
 def library() -> Any:
     """The module pyseccomp; SandboxError when it or libseccomp is missing."""
     try:
-        import pyseccomp  # type: ignore[import-untyped]
+        import pyseccomp
     except (ImportError, RuntimeError, OSError) as error:
         raise SandboxError(
             "load library", "libseccomp.so.2", errno.ENOENT, str(error),

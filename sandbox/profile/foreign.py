@@ -130,11 +130,11 @@ class _Reader:
             if listed and own not in listed:
                 self.fail("architectures", f"does not list {own}, the architecture of this machine")
             return listed or [own]
-        for item in top["archMap"]:
-            entry = self.check("archMap", item, _ARCH)
-            if entry.get("architecture") == own:
-                return [own, *self.strings("archMap", entry.get("subArchitectures", []))]
-        self.fail("archMap", f"does not list {own}, the architecture of this machine")
+        entries = [self.check("archMap", item, _ARCH) for item in top["archMap"]]
+        mine = [entry for entry in entries if entry.get("architecture") == own]
+        if not mine:
+            self.fail("archMap", f"does not list {own}, the architecture of this machine")
+        return [own, *self.strings("archMap", mine[0].get("subArchitectures", []))]
 
     def error_number(self, place: str, number: int) -> int:
         if not 0 <= number < 4096:

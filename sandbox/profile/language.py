@@ -121,7 +121,7 @@ class _Reader:
 
     def check(self, table: str, value: Any, index: int = 0, schema: str = "") -> dict[str, Any]:
         """`value` is a table with known keys of the right types."""
-        header = table.split(".args")[0]
+        header = table.split(".args", maxsplit=1)[0]
         known = KEYS[schema or table]
         if not isinstance(value, dict):
             self.fail("", table.rsplit(".", 1)[-1], f"`{table}` must be a table, not {_kind(value)}")
@@ -314,8 +314,7 @@ def _is(wanted: str, value: Any) -> bool:
         "list of strings": isinstance(value, list) and all(isinstance(v, str) for v in value),
         "list of tables": isinstance(value, list),
         "integer or list of integers": whole
-        or isinstance(value, list)
-        and all(isinstance(v, int) and not isinstance(v, bool) for v in value),
+        or (isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)),
     }[wanted]
 
 

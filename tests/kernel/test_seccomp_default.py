@@ -127,7 +127,9 @@ def test_socket_families_and_types(program: bytes) -> None:
             if family == 1:
                 assert outcome == ("ok" if kind != 10 else "ESOCKTNOSUPPORT")
             elif family in (2, 10):
-                assert outcome == inet[kind] if kind in inet else outcome in ("ok", "ESOCKTNOSUPPORT", "EPROTONOSUPPORT")
+                assert (
+                    outcome == inet[kind] if kind in inet else outcome in ("ok", "ESOCKTNOSUPPORT", "EPROTONOSUPPORT")
+                )
             elif family == 16:
                 assert outcome == ("ok" if kind in (2, 3) else "ESOCKTNOSUPPORT")
             else:

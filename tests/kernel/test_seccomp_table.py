@@ -22,6 +22,7 @@ BAD_64 = ((1 << 64) - 1,) * 6
 NOT_TRIED = {
     "exit", "exit_group", "pause", "fork", "vfork", "rt_sigreturn", "restart_syscall", "rt_sigsuspend", "kill", "tkill",
     "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal", "uretprobe", "uprobe", "sync", "alarm",
+    "msgget",  # makes a queue that would stay
 }  # fmt: skip
 
 
@@ -36,4 +37,5 @@ def test_number(number: int) -> None:
     if answer.action == ERRNO:
         assert in_child(lambda: call(number, *BAD), PROGRAM) == str(answer)
     elif NAMES[number] not in NOT_TRIED:
-        assert in_child(lambda: call(number, *BAD), PROGRAM) == in_child(lambda: call(number, *BAD)), NAMES[number]
+        outcome = in_child(lambda: call(number, *BAD), PROGRAM)
+        assert outcome == in_child(lambda: child.confine(b"") or call(number, *BAD)), NAMES[number]

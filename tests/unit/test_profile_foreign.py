@@ -86,7 +86,11 @@ def test_oci_form_keeps_its_own_meaning(tmp_path: Path) -> None:
         "syscalls": [
             {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5},
             {"names": ["getpid"], "action": "SCMP_ACT_ERRNO"},
-            {"names": ["kill"], "action": "SCMP_ACT_KILL_PROCESS", "args": [{"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}]},
+            {
+                "names": ["kill"],
+                "action": "SCMP_ACT_KILL_PROCESS",
+                "args": [{"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}],
+            },
             {"names": ["dup"], "action": "SCMP_ACT_LOG"},
         ],
     }
@@ -163,7 +167,11 @@ def test_what_is_not_exactly_right_is_refused(tmp_path: Path, document: object, 
 
 
 def test_a_refusal_that_a_plain_allow_swallows_is_an_error(tmp_path: Path) -> None:
-    tiocsti = {"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 0x5412, "op": "SCMP_CMP_EQ"}]}
+    tiocsti = {
+        "names": ["ioctl"],
+        "action": "SCMP_ACT_ERRNO",
+        "args": [{"index": 1, "value": 0x5412, "op": "SCMP_CMP_EQ"}],
+    }
     document = change(syscalls=[{"names": ["ioctl"], "action": "SCMP_ACT_ALLOW"}, tiocsti])
     with pytest.raises(SandboxError, match="one entry refuses it and another one allows it"):
         foreign.read(write(tmp_path, document), [])

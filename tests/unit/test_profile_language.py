@@ -72,7 +72,11 @@ def test_a_good_profile_becomes_a_fragment() -> None:
     object_ = profile.policy.oci(calls.machine())
     assert object_["defaultErrnoRet"] == 38
     refused = next(entry for entry in object_["syscalls"] if "ptrace" in entry["names"])
-    assert refused == {"names": ["mount", "pivot_root", "ptrace", "umount", "umount2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    assert refused == {
+        "names": ["mount", "pivot_root", "ptrace", "umount", "umount2"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": 1,
+    }
 
 
 @pytest.mark.parametrize(("table", "key"), [(table, key) for table in language.KEYS for key in language.KEYS[table]])

@@ -85,7 +85,9 @@ def test_the_users_own_profile_wins_and_its_appearance_makes_the_cache_stale(hom
 
 def test_a_json_profile_is_part_of_what_the_result_depends_on(home: Path) -> None:
     path = home / "docker.json"
-    path.write_text('{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}')
+    path.write_text(
+        '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}'
+    )
     result = load.load("default", str(path))
     assert str(path) in result["files"]
     assert result["fragment"]["linux"]["seccomp"]["syscalls"] == [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]
@@ -98,7 +100,9 @@ def test_a_json_profile_is_part_of_what_the_result_depends_on(home: Path) -> Non
 def test_a_path_is_taken_as_it_is_and_a_relative_one_is_not_cached(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, description in (("a", "first"), ("b", "second")):
         (home / folder).mkdir()
-        (home / folder / "x.toml").write_text(SMALL.format(description).replace("KILL", "CHOWN" if folder == "b" else "KILL"))
+        (home / folder / "x.toml").write_text(
+            SMALL.format(description).replace("KILL", "CHOWN" if folder == "b" else "KILL")
+        )
         monkeypatch.chdir(home / folder)
         result = load.load("./x.toml", "")
         assert result["fragment"]["process"]["capabilities"] == ["CAP_KILL" if folder == "a" else "CAP_CHOWN"]

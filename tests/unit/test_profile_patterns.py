@@ -1,7 +1,6 @@
 """Bit patterns against the plain meaning of the comparisons, on widths small enough to try every value."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sandbox.profile import patterns
 from sandbox.profile.patterns import ANYTHING, Pattern
