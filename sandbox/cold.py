@@ -8,7 +8,7 @@ module imports a cold one.
 import os
 import sys
 
-from sandbox.userns import receive_result, send_result
+from sandbox.results import receive_result, send_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,12 +3,13 @@
 import os
 import time
 
-from sandbox import linux, overlay, userns
+from sandbox import linux, mounts, overlay, userns
 from sandbox.errors import EACCES, ENOENT, SandboxError
 
 PROGRAM = "fuse-overlayfs"
 _INSTALL = "install the package fuse-overlayfs, or use `--storage-driver overlay` or `copy`"
 _LOG = "fuse-overlayfs.log"
+_SIGPIPE = 13  # Python ignores it, and an exec would inherit that
 _MAGIC_FUSE = 0x65735546
 _PATIENCE = 10.0  # seconds until the mount must be there
 
@@ -24,19 +25,17 @@ def mount(lowers: list[int], upper: str, work: str, *, squash: bool = False) -> 
         errno = EACCES if error.errno == 1 else error.errno or 0
         raise SandboxError("open fuse device", "/dev/fuse", errno) from None
     overlay.prepare(lowers, upper, work)
-    # Its own layer paths must outlive the exec: descriptors 10 and up are passed on.
-    numbers = range(10, 10 + len(lowers))
-    lower = ":".join(f"/proc/self/fd/{n}" for n in reversed(numbers))
+    lower = ":".join(reversed(_within_reach(lowers)))
     options = f"lowerdir={lower},upperdir={upper},workdir={work}" + (",squash_to_root" if squash else "")
-    copies = [os.dup(fd) for fd in lowers] if any(fd in numbers for fd in lowers) else list(lowers)
-    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 2, _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+    actions: list[tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
     ]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, n) for fd, n in zip(copies, numbers, strict=True)]
     try:
-        pid = os.posix_spawn(program, [PROGRAM, "-f", "-o", options, "root"], {}, file_actions=actions, setsigdef=[13])
+        pid = os.posix_spawn(
+            program, [PROGRAM, "-f", "-o", options, "root"], {}, file_actions=actions, setsigdef=[_SIGPIPE]
+        )
     except OSError as error:
         raise SandboxError.of("start program", program, error) from None
     _await_mount(pid)
@@ -44,6 +43,34 @@ def mount(lowers: list[int], upper: str, work: str, *, squash: bool = False) -> 
         return linux.open_tree(linux.AT_FDCWD, "root", linux.OPEN_TREE_CLONE)
     except OSError as error:
         raise SandboxError.of("mount fuse-overlayfs", "root", error) from None
+
+
+def _within_reach(lowers: list[int]) -> list[str]:
+    """Bind the layers and the working directory below a tmpfs on /tmp of the keeper's mount namespace.
+
+    fuse-overlayfs walks to its folders by name, as root of the namespace, who may be nobody on the way there (root's own
+    home, another map).  The working directory is the container's folder again, by its new name.
+    """
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    binds = [mounts.tree("", recursive=False, dirfd=fd) for fd in [here, *lowers]]
+    base = mounts.filesystem("tmpfs", "tmpfs", 0, ("mode=755",))
+    names = ["container", *map(str, range(len(lowers)))]
+    try:
+        point = os.open("/tmp", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        linux.move_mount(base, point, "/tmp")
+        os.close(point)
+        for name, fd in zip(names, binds, strict=True):
+            os.mkdir(name, 0o755, dir_fd=base)
+            point = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base)
+            linux.move_mount(fd, point, name)
+            os.close(point)
+        os.chdir("/tmp/container")
+    except OSError as error:
+        raise SandboxError.of("bind layer", str(error.filename or ""), error) from None
+    finally:
+        for fd in (here, base, *binds):
+            os.close(fd)
+    return [f"/tmp/{name}" for name in names[1:]]
 
 
 def _await_mount(pid: int) -> None:
