@@ -20,7 +20,7 @@ from sandbox import linux
 from sandbox.errors import SandboxError
 from sandbox.image import limits
 from sandbox.image.compression import decompressed, kind
-from sandbox.userns import receive_result, send_result
+from sandbox.results import receive_result, send_result
 
 _F_SETPIPE_SZ = 1031
 _PIPE = 1 << 20
