@@ -104,14 +104,15 @@ def decompressed(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
             yield first
         yield from pieces
         return
+    yield from _members(name, first, pieces, what)
+
+
+def _step(member: Any, piece: bytes, name: str, what: str) -> bytes:
     try:
-        yield from _members(name, first, pieces, what)
-    except SandboxError:
-        raise
-    except OSError:
-        raise
-    except Exception as error:  # zlib.error, ZstdError, LZMAError, EOFError: no common base
+        made: bytes = member.decompress(piece)
+    except Exception as error:  # zlib.error, ZstdError, LZMAError, OSError, EOFError: no common base
         raise SandboxError("decompress", what, detail=f"broken {name} stream: {error}") from None
+    return made
 
 
 def _members(name: str, first: bytes, pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
@@ -127,14 +128,14 @@ def _members(name: str, first: bytes, pieces: Iterator[bytes], what: str) -> Ite
                         raise SandboxError("decompress", what, detail="bytes after the end of the gzip stream")
                     member = _member(name)
                     started = False
-                made = member.decompress(piece)
+                made = _step(member, piece, name, what)
                 started = True
                 if made:
                     yield made
                 piece = member.unused_data if member.eof else getattr(member, "pending", b"")
     while not member.eof:
         # Output that was held back by its bound.
-        made = member.decompress(getattr(member, "pending", b"")) if name == "gzip" else b""
+        made = _step(member, getattr(member, "pending", b""), name, what) if name == "gzip" else b""
         if not made:
             break
         yield made
