@@ -78,6 +78,11 @@ def overlays() -> "list[dict[str, Any]]":
     return entries
 
 
+def data_folders() -> list[str]:
+    """The host's top level that is neither the system's nor replaced: what a view of the whole root must not show."""
+    return sorted(f"/{name}" for name in os.listdir("/") if name not in SYSTEM and name not in EMPTY)
+
+
 def hide(spec: "dict[str, Any]") -> None:
     """Mask the secrets, the caller's home where it is not below /home, and the store."""
     masked = [*spec["linux"]["maskedPaths"], *SECRETS]

@@ -215,6 +215,7 @@ def _mounts(
         else:
             spec["mounts"] += [oci.mount(f"/{n}", "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={m:o}")
                                for n, m in hostroot.EMPTY.items() if n not in ("proc", "sys", "dev")]  # fmt: skip
+            spec["linux"]["maskedPaths"] += hostroot.data_folders()
         spec["mounts"].append(oci.mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
         hostroot.hide(spec)
     if not opts["no_hosts"]:
