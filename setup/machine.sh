@@ -137,10 +137,13 @@ make_user() {
 	passwd_of "$1" >/dev/null && return
 	say "creating the user $1"
 	if command -v useradd >/dev/null 2>&1; then
-		root useradd --create-home --home-dir "/var/lib/$1" --shell /bin/sh --comment "sbx: unprivileged user" "$1"
+		set -- "$1" useradd --create-home --home-dir "/var/lib/$1" --shell /bin/sh --comment "unprivileged user of sbx"
 	else
-		root adduser -D -h "/var/lib/$1" -s /bin/sh "$1"
-	fi >/dev/null 2>&1 || die "can not create the user $1"
+		set -- "$1" adduser -D -h "/var/lib/$1" -s /bin/sh
+	fi
+	name=$1
+	shift
+	said=$(root "$@" "$name" 2>&1) || die "can not create the user $name: $said"
 }
 
 # has_range FILE USER UID
