@@ -1,5 +1,6 @@
 """`sbx profile show [NAME]` and `sbx profile list`.  (cold)"""
 
+import json
 import sys
 from typing import Any
 
@@ -7,7 +8,7 @@ from sandbox.errors import SandboxError, UsageError, printable
 from sandbox.profile import language, load, show
 
 
-def profile(opts: dict[str, Any], operands: list[str]) -> int:
+def main(opts: dict[str, Any], operands: list[str]) -> int:
     """The verb `profile`, whose first operand is `show` or `list`."""
     actions = {"show": show_profile, "list": list_profiles}
     action = operands[0] if operands else ""
@@ -22,8 +23,6 @@ def show_profile(opts: dict[str, Any], operands: list[str]) -> int:
         raise UsageError("read command line", "profile show", detail="expected at most one NAME")
     name = operands[0] if operands else "default"
     if opts.get("json"):
-        import json
-
         _write(json.dumps(load.load(name)["fragment"], indent=2) + "\n")
         return 0
     path, _ = load.find(name)
@@ -36,12 +35,18 @@ def list_profiles(opts: dict[str, Any], operands: list[str]) -> int:
     """Print every profile that can be given by name: name, file, description; one that can not be read says why."""
     if operands:
         raise UsageError("read command line", "profile list", detail="expected no operands")
+    found = []
     for name, path in load.names().items():
         try:
             description = language.parse(path, load.read(path)).description
         except SandboxError as error:
             description = f"unusable: {error}"
-        _write(f"{name}\t{printable(path)}\t{printable(description)}\n")
+        found.append({"name": name, "path": path, "description": description})
+    if opts.get("json"):
+        _write(json.dumps(found, indent=2) + "\n")
+        return 0
+    for row in found:
+        _write("\t".join(printable(column) for column in row.values()) + "\n")
     return 0
 
 

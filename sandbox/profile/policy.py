@@ -113,12 +113,13 @@ class Policy:
                 for pattern in left:
                     if answer != self.default:  # libseccomp refuses rules that repeat the default
                         entries.setdefault((answer, pattern), []).append(name)
+        shared: dict[tuple[int, int, int], dict[str, Any]] = {}
         return {
             "defaultAction": self.default.action,
             **_errno_ret("defaultErrnoRet", self.default),
             "architectures": [calls.MACHINES[machine][1]],
             "syscalls": [
-                {"names": names, "action": answer.action, **_errno_ret("errnoRet", answer), **_args(pattern)}
+                {"names": names, "action": answer.action, **_errno_ret("errnoRet", answer), **_args(pattern, shared)}
                 for (answer, pattern), names in entries.items()
             ],
         }
@@ -128,10 +129,11 @@ def _errno_ret(key: str, answer: Answer) -> dict[str, int]:
     return {key: answer.errno} if answer.action in (ERRNO, "SCMP_ACT_TRACE") else {}
 
 
-def _args(pattern: Pattern) -> dict[str, Any]:
-    args = [
-        {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
-        for index, (mask, value) in enumerate(pattern)
-        if mask
-    ]
+def _args(pattern: Pattern, shared: dict[tuple[int, int, int], dict[str, Any]]) -> dict[str, Any]:
+    """`args` of one entry.  Equal ones are one object: marshal then reads the cached result in half the time."""
+    args = []
+    for index, (mask, value) in enumerate(pattern):
+        if mask:
+            arg = {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+            args.append(shared.setdefault((index, mask, value), arg))
     return {"args": args} if args else {}

@@ -15,6 +15,8 @@ from seccomp_child import MACHINE, call, in_child
 
 from sandbox.profile import calls
 
+pytestmark = pytest.mark.requires("seccomp", "userns")
+
 POLICY = child.default_policy()
 
 

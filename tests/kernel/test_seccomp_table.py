@@ -12,6 +12,8 @@ from seccomp_child import MACHINE, call, in_child
 from sandbox.profile import calls, simulate
 from sandbox.profile.policy import ERRNO, Answer
 
+pytestmark = pytest.mark.requires("seccomp")
+
 PROGRAM = child.default_program()
 POLICY = child.default_policy()
 NAMES = {number: name for name, number in calls.table(MACHINE).items()}
