@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 # What an operating system installs; data folders (/home, /srv/data, /scratch) come in only by -v.
 SYSTEM = ("usr", "etc", "var", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "nix", "gnu")
-EMPTY = {"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "tmp": 0o1777, "home": 0o755, "root": 0o700, "mnt": 0o755}
+EMPTY = {
+    "proc": 0o555,
+    "sys": 0o555,
+    "dev": 0o755,
+    "run": 0o755,
+    "tmp": 0o1777,
+    "home": 0o755,
+    "root": 0o700,
+    "mnt": 0o755,
+}
 # Hidden wherever the host's files show, readable or not: what lets somebody become somebody else.
 SECRETS = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssl/private",
@@ -44,7 +53,10 @@ def mount_points() -> list[str]:
 def skeleton(directory: str) -> str:
     """Make the folder `skel` of a container: the host's top level, empty; returns its path."""
     path = f"{directory}/skel"
-    os.mkdir(path, 0o755)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return path  # of a draft that was made before
     os.chmod(path, 0o755)
     for name, mode in EMPTY.items():
         os.mkdir(f"{path}/{name}")
@@ -95,4 +107,6 @@ def hide(spec: "dict[str, Any]") -> None:
 
 def refuse_option(driver: str) -> None:
     if driver == "copy":
-        raise SandboxError("use image", "host:", detail="the host's root is not copied", hint="use another storage driver")
+        raise SandboxError(
+            "use image", "host:", detail="the host's root is not copied", hint="use another storage driver"
+        )

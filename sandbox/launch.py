@@ -74,6 +74,36 @@ class Container:
             remove_leftover(self.parent, self.id, self.maps)
 
 
+class Draft(Container):
+    """What stands for the container in a spec that is only shown: a folder of the cache, by the hash of what was asked.
+
+    The spec binds its files, so they stay; the same question gets the same host name and the same paths again.
+    """
+
+    def __init__(self, question: str, maps: "dict[str, Any]") -> None:
+        import hashlib  # nobody waits for a spec that is shown
+
+        self.id = hashlib.sha256(question.encode("utf-8", "surrogateescape")).hexdigest()
+        self.parent = f"{paths.cache()}/etc"
+        self.directory = f"{self.parent}/{self.id[:16]}"
+        self.maps = maps
+        for path in (paths.cache(), self.parent, self.directory):
+            paths.private_directory(path)
+
+    def write(self, name: str, text: str) -> str:
+        """As of a container, but a file that is there is replaced as a whole: somebody may be running from it."""
+        path = f"{self.directory}/{name}"
+        fresh = super().write(f".new-{os.getpid()}", text)
+        try:
+            os.rename(fresh, path)
+        except OSError as error:
+            raise SandboxError.of("write", path, error) from None
+        return path
+
+    def remove(self) -> None:
+        """Nothing: the files are what the spec binds."""
+
+
 def _maps_caller(maps: "dict[str, Any]") -> bool:
     own = os.getuid()
     return any(outside <= own < outside + count for _, outside, count in maps["uid"])
@@ -232,4 +262,3 @@ def _terminal_settings(spec: "dict[str, Any]") -> "Any":
 
     saved = termios.tcgetattr(0)
     return lambda: termios.tcsetattr(0, termios.TCSADRAIN, saved)
-

@@ -23,7 +23,9 @@ def main(opts: "Options", operands: "list[str]") -> int:
     """Run a command in a new container; returns its exit status (125, 126, 127, 128+n and 124 as in errors.py)."""
     started = time.monotonic()
     if not operands:
-        raise SandboxError("run", detail="no image given", hint="sbx run [options] IMAGE [COMMAND...]; `host:` needs no download")
+        raise SandboxError(
+            "run", detail="no image given", hint="sbx run [options] IMAGE [COMMAND...]; `host:` needs no download"
+        )
     _refuse(opts)
     maps = idmap.resolve("" if opts["userns"] == "auto" else opts["userns"], opts["uidmap"], opts["gidmap"])
     if maps["note"] and not opts["quiet"]:
@@ -32,12 +34,13 @@ def main(opts: "Options", operands: "list[str]") -> int:
     profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
     store = paths.store()
     driver = storage.choose(store, maps, opts["storage_driver"])
-    container = launch.Container(store, maps)
+    shown = opts["print_config"] or opts["print_plan"]
+    container = launch.Draft(f"{opts} {operands}", maps) if shown else launch.Container(store, maps)
     try:
         spec = build(opts, image, operands[1:], profile["fragment"], maps, driver, container)
-        if opts["print_config"] or opts["print_plan"]:
-            cold.call("sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config", spec, profile["bpf"])
-            container.remove()
+        if shown:
+            show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
+            cold.call(show, spec, profile["bpf"], maps)
             return 0
         if opts["cidfile"]:
             _write_cidfile(opts["cidfile"], container.id)
@@ -77,7 +80,9 @@ def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any
         record = cache.get(f"{paths.store()}/images", f"{name}|{maps['variant']}")
         if record and all(os.path.isdir(layer) for layer in record["layers"]):
             return dict(record)
-    known: dict[str, Any] = cold.call("sandbox.image.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"])
+    known: dict[str, Any] = cold.call(
+        "sandbox.image.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"]
+    )
     return known
 
 
@@ -165,7 +170,9 @@ def _entrypoint(text: str) -> list[str]:
 
 def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container: launch.Container) -> None:
     if network not in NETWORKS:
-        raise SandboxError("choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(NETWORKS))
+        raise SandboxError(
+            "choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(NETWORKS)
+        )
     namespaces = spec["linux"]["namespaces"]
     if network == "host":
         namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != "network"]

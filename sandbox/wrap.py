@@ -25,12 +25,13 @@ def main(opts: "Options", operands: "list[str]") -> int:
         raise SandboxError("wrap", detail="no command given", hint="sbx wrap [options] -- COMMAND...")
     maps = _maps()
     profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
-    container = launch.Container(paths.store(), maps)
+    shown = opts["print_config"] or opts["print_plan"]
+    container = launch.Draft(f"{opts} {operands}", maps) if shown else launch.Container(paths.store(), maps)
     try:
         spec = build(opts, operands, profile["fragment"], maps, container)
-        if opts["print_config"] or opts["print_plan"]:
-            cold.call("sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config", spec, profile["bpf"])
-            container.remove()
+        if shown:
+            show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
+            cold.call(show, spec, profile["bpf"], maps)
             return 0
     except BaseException:
         container.remove()
@@ -47,14 +48,20 @@ def _maps() -> "dict[str, Any]":
 
 
 def build(
-    opts: "Options", command: "list[str]", fragment: "dict[str, Any]", maps: "dict[str, Any]", container: launch.Container
+    opts: "Options",
+    command: "list[str]",
+    fragment: "dict[str, Any]",
+    maps: "dict[str, Any]",
+    container: launch.Container,
 ) -> "dict[str, Any]":
     """The spec; a checklist in the order of the OCI document."""
     spec = oci.skeleton(maps)
     process, annotations = spec["process"], spec["annotations"]
     network = opts["network"] or os.environ.get("SBX_NETWORK", "") or "none"
     if network not in _NETWORKS:
-        raise SandboxError("choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(_NETWORKS))
+        raise SandboxError(
+            "choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(_NETWORKS)
+        )
     directory = os.path.realpath(opts["workdir"] or os.getcwd())
     process["args"] = list(command)
     process["terminal"] = opts["tty"]
@@ -94,9 +101,7 @@ def _environment(spec: "dict[str, Any]", opts: "Options") -> None:
     values.environment(spec, opts["env"], opts["env_file"])
 
 
-def _mounts(
-    spec: "dict[str, Any]", opts: "Options", directory: str, network: str, container: launch.Container
-) -> None:
+def _mounts(spec: "dict[str, Any]", opts: "Options", directory: str, network: str, container: launch.Container) -> None:
     spec["mounts"] = oci.default_mounts(
         shm_size=str(64 << 20), host_network=network == "host", cgroup=False,
         tty_group=oci.maps_id(spec["linux"]["gidMappings"], 5),
@@ -137,6 +142,3 @@ def _refuse_everything(directory: str, home: str) -> None:
             "wrap", directory, detail="the working directory would be writable, and it holds your home",
             hint="change to a project's folder, or name one: -w DIR",
         )  # fmt: skip
-
-
-

@@ -1,19 +1,58 @@
 """`--print-config` and `--print-plan`: the spec as JSON, the plan as text, on stdout.  (cold)"""
 
 import json
+import os
 import sys
 from typing import Any
 
-from sandbox import plan
+from sandbox import linux, overlay, plan, userns, users
+from sandbox.errors import SandboxError
 
 
-def config(spec: dict[str, Any], bpf: bytes) -> None:
-    """The OCI config.json; the compiled filter is not part of it."""
+def config(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> None:
+    """The OCI config.json, with the user looked up in the image; the compiled filter is not part of it."""
     del bpf
+    _look_up_user(spec, maps)
     json.dump(spec, sys.stdout, indent=2, ensure_ascii=False)
     print()
 
 
-def steps(spec: dict[str, Any], bpf: bytes) -> None:
-    """The steps of keeper and init, one a line."""
+def steps(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> None:
+    """The steps of keeper and init, one a line, with the user looked up in the image."""
+    _look_up_user(spec, maps)
     sys.stdout.write(plan.text(plan.make(spec, bpf)))
+
+
+def _look_up_user(spec: dict[str, Any], maps: dict[str, Any]) -> None:
+    """What the keeper does once the root file system is mounted (see users.py); other runtimes know numbers only."""
+    annotations = spec["annotations"]
+    text = annotations.get("dev.sbx.user", "")
+    if not text and annotations.get("dev.sbx.home") != "lookup":
+        return
+    layers = [path for path in annotations["dev.sbx.layers"].split("\n") if path]
+
+    def found() -> dict[str, Any]:
+        users.complete(spec, _merged(layers), text)
+        process: dict[str, Any] = spec["process"]
+        return process
+
+    spec["process"] = found() if len(layers) == 1 else userns.call(maps, found)
+    for name in ("user", "groups", "home"):
+        annotations.pop(f"dev.sbx.{name}", None)
+
+
+def _merged(layers: list[str]) -> int:
+    """A descriptor of the layers put together; several are mounted, which takes a mount namespace of one's own."""
+    fds = []
+    for path in layers:
+        try:
+            fds.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            raise SandboxError.of("open layer", path, error) from None
+    if len(fds) == 1:
+        return fds[0]
+    # In a mount namespace of its own, see userns.call: nobody else sees what covers /tmp.
+    linux.mount("tmpfs", "/tmp", "tmpfs", 0, "mode=700")
+    os.chdir("/tmp")
+    os.mkdir("root")
+    return overlay.mount(fds, "upper", "work")
