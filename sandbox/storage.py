@@ -16,7 +16,9 @@ def choose(store: str, maps: "dict[str, Any]", forced: str = "") -> str:
     """The driver for containers in `store`: `forced`, or the first of DRIVERS that works."""
     if forced:
         if forced not in DRIVERS:
-            raise SandboxError("choose storage driver", forced, detail="no such driver", hint="one of " + ", ".join(DRIVERS))
+            raise SandboxError(
+                "choose storage driver", forced, detail="no such driver", hint="one of " + ", ".join(DRIVERS)
+            )
         return forced
     release = os.uname().release
     key = f"storage|{release}|{store}"
@@ -31,31 +33,39 @@ def choose(store: str, maps: "dict[str, Any]", forced: str = "") -> str:
 
 
 def _probe(store: str, maps: "dict[str, Any]") -> tuple[str, str]:
-    """(driver, why not the kernel's overlay): a real mount in a folder of the store, written to, and removed."""
+    """(driver, why not the kernel's overlay): a real mount in a folder of the store, written to, and removed.
+
+    Only the overlay's own failure is an answer; that the namespace or its id map can not be had is an error.
+    """
     paths.private_directory(store)
     name = f".probe-{os.getpid()}"
-    os.mkdir(f"{store}/{name}", 0o700)
-    os.chmod(f"{store}/{name}", 0o1777)
+    try:
+        os.mkdir(f"{store}/{name}", 0o700)
+        os.chmod(f"{store}/{name}", 0o1777)
+    except OSError as error:
+        raise SandboxError.of(
+            "make directory", f"{store}/{name}", error, "set SBX_STORE to a directory that you can write"
+        ) from None
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # The working directory comes along into the namespace, whose root may not be able to walk there.
         os.chdir(f"{store}/{name}")
-        userns.call(maps, _try_overlay)
-        return "overlay", ""
-    except SandboxError as error:
-        reason = str(error)
+        reason = str(userns.call(maps, _try_overlay))
     finally:
         os.fchdir(here)
         os.close(here)
         folder = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         trees.remove(name, folder)
         os.close(folder)
+    if not reason:
+        return "overlay", ""
     if userns.find("fuse-overlayfs") and os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "fuse-overlayfs", reason
     return "copy", reason
 
 
-def _try_overlay() -> None:
+def _try_overlay() -> str:
+    """Why an overlay can not be mounted and written to; "" when it can."""
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.mkdir("lower", 0o755)
@@ -68,6 +78,9 @@ def _try_overlay() -> None:
             file.write("copied up")
         os.unlink(f"/proc/self/fd/{merged}/file")  # leaves a whiteout
         os.close(merged)
+        return ""
+    except (SandboxError, OSError) as error:
+        return str(error)
     finally:
         for name in os.listdir(here):
             trees.remove(name, here)
