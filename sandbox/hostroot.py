@@ -51,7 +51,10 @@ def mount_points() -> list[str]:
 
 
 def skeleton(directory: str) -> str:
-    """Make the folder `skel` of a container: the host's top level, empty; returns its path."""
+    """Make the folder `skel` of a container: the host's top level, empty; returns its path.
+
+    `etc` will be covered; until then the keeper looks users up in its passwd and group.
+    """
     path = f"{directory}/skel"
     try:
         os.mkdir(path, 0o755)
@@ -70,6 +73,15 @@ def skeleton(directory: str) -> str:
             os.mkdir(f"{path}/{name}", 0o755)
             continue
         os.symlink(points_to, f"{path}/{name}")
+    for name in ("passwd", "group"):
+        try:
+            with (
+                open(f"/etc/{name}", "rb", buffering=0) as source,
+                open(f"{path}/etc/{name}", "wb", buffering=0) as copy,
+            ):
+                copy.write(source.read())
+        except OSError:
+            continue  # no such file here: names are unknown, numbers work
     return path
 
 
