@@ -109,11 +109,11 @@ def data_folders() -> list[str]:
 
 def hide(spec: "dict[str, Any]") -> None:
     """Mask the secrets, the caller's home where it is not below /home, and the store."""
-    masked = [*spec["linux"]["maskedPaths"], *SECRETS]
-    for path in (home(), os.path.realpath(paths.store())):
-        top = path.split("/")[1] if path else ""
-        if path and top in SYSTEM:
-            masked.append(path)
+    # The store may be anywhere that shows in a view of the whole root (/data/sbx); where it does not show, no harm.
+    masked = [*spec["linux"]["maskedPaths"], *SECRETS, os.path.realpath(paths.store())]
+    path = home()
+    if path and path.split("/")[1] in SYSTEM:
+        masked.append(path)
     spec["linux"]["maskedPaths"] = list(dict.fromkeys(masked))
 
 
