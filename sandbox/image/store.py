@@ -277,7 +277,8 @@ class Store:
         self.layers.sweep()
         blobs, layers = self.reachable(self.layout.raw_entries())
         doomed = [n for n in self.layers.names() if n.partition(".")[0] not in layers and (only is None or n in only)]
-        if doomed:
+        dead = [digest for digest in self.layout.blobs() if digest not in blobs]
+        if doomed or dead:
             # Records first: one that names a removed layer would be believed.
             with contextlib.suppress(OSError):
                 for name in os.listdir(self.records):
@@ -286,9 +287,8 @@ class Store:
             fd = self.layers.try_hold(name)
             if fd >= 0:
                 self.layers.remove(name, fd)
-        for digest in self.layout.blobs():
-            if digest not in blobs:
-                self.layout.remove(digest)
+        for digest in dead:
+            self.layout.remove(digest)
 
     @contextlib.contextmanager
     def _alone(self, wait: float) -> Iterator[bool]:
