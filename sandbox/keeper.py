@@ -165,6 +165,8 @@ class Keeper:
 
     def work(self) -> int:
         """Checklist, in the order of the picture above; returns the exit status."""
+        # Until the payload runs: whatever the start may wait for, the end of the cli ends it.
+        linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
         os.chdir(self.directory)
         plan = plans.make(self.spec, self.bpf)
@@ -176,6 +178,7 @@ class Keeper:
             userns.become_root(groups=len(self.spec["linux"]["uidMappings"]) > 1)
             # The change of ids hid our /proc entries from ourselves; the namespace files of the init are needed.
             linux.prctl(linux.PR_SET_DUMPABLE, 1)
+            linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
         os.mkdir("root", 0o700)
         try:
             for verb, *arguments in plan["build"]:
@@ -274,6 +277,8 @@ class Keeper:
         self._receive("")
         os.close(self.init)
         self.init = -1
+        # From now on the end of the cli is seen on its channel, and there is time to clean up.
+        linux.prctl(linux.PR_SET_PDEATHSIG, 0)
         _send(self.cli, "started", self.host_pid)
 
     # -- waiting --

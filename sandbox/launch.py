@@ -5,7 +5,7 @@ import marshal
 import os
 
 from sandbox import keeper, linux, paths, trees, userns
-from sandbox.errors import SandboxError, tell
+from sandbox.errors import EXIT_SIGNAL, SandboxError, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +180,9 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: Container) -> int:
         os.close(theirs)
         saved = _terminal_settings(spec)
         try:
-            return _attend(pid, ours, container, _mapped_volumes(spec))
+            attendance = _Attendance(pid, ours)
+            attendance.map_ids(container, _mapped_volumes(spec))
+            return attendance.follow(container)
         finally:
             os.close(ours)
             if saved:
@@ -209,35 +211,56 @@ def _map_volumes(fds: list[int], pid: int) -> None:
         raise SandboxError.of("map ids of volume", "", error, "its file system must support idmapped mounts") from None
 
 
-def _attend(pid: int, channel: int, container: Container, mapped: list[int]) -> int:
-    """Map the ids, then follow the keeper: warnings, the first error, the start, the end."""
-    failed: SandboxError | None = None
-    try:
-        userns.write_maps(pid, container.maps)
-        _map_volumes(mapped, pid)
-        os.write(channel, marshal.dumps(("go",)))
-    except SandboxError as error:
-        failed = error
-        os.kill(pid, 9)
-    except BrokenPipeError:
-        pass  # it has told us why
-    for number in _FORWARDED:
-        if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup stays nohup
-            _signal.signal(number, lambda n, _: _forward(channel, n))
-    while message := _read(channel):
-        record = marshal.loads(message)
-        if record[0] == "error":
-            failed = failed or SandboxError.from_tuple(record[1])
-        elif record[0] == "warn":
-            tell(record[1])
-        elif record[0] == "started":
-            sweep(container)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if failed:
-        raise failed
-    if status < 0:
-        raise SandboxError("wait for container", container.id[:12], detail=f"its keeper was killed by signal {-status}")
-    return status
+class _Attendance:
+    """The cli while a keeper lives: signals to pass on, records to take, the end to report."""
+
+    def __init__(self, pid: int, channel: int) -> None:
+        self.pid, self.channel = pid, channel
+        self.started = False
+        self.interrupted = 0
+        self.failed: SandboxError | None = None
+        for number in _FORWARDED:
+            if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup stays nohup
+                _signal.signal(number, self.take_signal)
+
+    def take_signal(self, number: int, _: object) -> None:
+        """To the payload once it runs; before, it ends the start, however long a helper would make it wait."""
+        if self.started:
+            _send(self.channel, "signal", number)
+        else:
+            self.interrupted = number
+            os.kill(self.pid, 9)
+
+    def map_ids(self, container: Container, volumes: list[int]) -> None:
+        """Write the id maps and let the keeper go on; a failure ends it."""
+        try:
+            userns.write_maps(self.pid, container.maps)
+            _map_volumes(volumes, self.pid)
+            _send(self.channel, "go")
+        except SandboxError as error:
+            self.failed = error
+            os.kill(self.pid, 9)
+
+    def follow(self, container: Container) -> int:
+        """Take the keeper's records until its end; returns the exit status or raises what went wrong first."""
+        while message := _read(self.channel):
+            record = marshal.loads(message)
+            if record[0] == "error":
+                self.failed = self.failed or SandboxError.from_tuple(record[1])
+            elif record[0] == "warn":
+                tell(record[1])
+            elif record[0] == "started":
+                self.started = True
+                sweep(container)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if self.failed:
+            raise self.failed
+        if self.interrupted:
+            return EXIT_SIGNAL + self.interrupted
+        if status < 0:
+            words = f"its keeper was killed by signal {-status}"
+            raise SandboxError("wait for container", container.id[:12], detail=words)
+        return status
 
 
 def _read(channel: int) -> bytes:
@@ -247,11 +270,11 @@ def _read(channel: int) -> bytes:
         return b""
 
 
-def _forward(channel: int, number: int) -> None:
+def _send(channel: int, *record: "Any") -> None:
     try:
-        os.write(channel, marshal.dumps(("signal", number)))
+        os.write(channel, marshal.dumps(record))
     except OSError:
-        pass
+        pass  # the keeper is gone; its last record says why
 
 
 def _terminal_settings(spec: "dict[str, Any]") -> "Any":
