@@ -13,14 +13,18 @@ die() {
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
+# proxy_settings: NAME=VALUE of the proxies, which sudo would drop and the package manager needs
+proxy_settings() { env | grep -iE '^(https?|ftp|all|no)_proxy=[^[:space:]]+$' || true; }
+
 # root COMMAND...: run as root
+# shellcheck disable=SC2046  # one word per setting
 root() {
 	if is_root; then
 		"$@"
 	elif command -v sudo >/dev/null 2>&1; then
-		sudo "$@"
+		sudo env $(proxy_settings) "$@"
 	elif command -v doas >/dev/null 2>&1; then
-		doas "$@"
+		doas env $(proxy_settings) "$@"
 	else
 		die "this needs root: $*" "run it as root, or install sudo"
 	fi

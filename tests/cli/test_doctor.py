@@ -206,7 +206,7 @@ def test_runtime_directory_is_not_needed(sbx):
         ("echo 65534:500000:65536 >$T/s && mount --bind $T/s /etc/subuid", "idmap", "65536 ids from 500000", ""),
         ("mount --bind /dev/null /usr/bin/slirp4netns", "slirp", "the program slirp4netns is missing", "slirp4netns"),
         ("mount --bind /dev/null /usr/bin/fuse-overlayfs", "fuse", "the program fuse-overlayfs is missing", "fuse-overlayfs"),
-        ("mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3", "fuse", "there is no /dev/fuse", "/dev/fuse"),
+        ("mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3", "fuse", "there is no /dev/fuse", "fuse"),
         ("mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 600 /dev/fuse c 10 229", "fuse", "not readable and writable", "chmod 666 /dev/fuse"),
         ("mkdir /dev/shm/t && mount --bind /dev/shm/t /dev/net", "slirp", "there is no /dev/net/tun", "tun"),
         ("mount -t tmpfs none /proc/sys", "proc", "part of /proc is covered", "systempaths=unconfined"),
