@@ -8,11 +8,12 @@ import fcntl
 import os
 
 from sandbox import linux, trees
-from sandbox.errors import SandboxError
+from sandbox.errors import EINVAL, SandboxError
 
 _FICLONE = 0x40049409
 _OPAQUE = "user.overlay.opaque"
 _CHUNK = 1 << 30
+_EXDEV, _EOPNOTSUPP = 18, 95
 
 
 def mount(lowers: list[int], target: str) -> int:
@@ -23,7 +24,7 @@ def mount(lowers: list[int], target: str) -> int:
             source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
             copy = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             _merge(source, copy, _Links(copy))
-            _own(os.fstat(source), copy)
+            _own(source, os.fstat(source), copy)
             os.close(source)
             os.close(copy)
         return linux.open_tree(linux.AT_FDCWD, target, linux.OPEN_TREE_CLONE)
@@ -60,12 +61,12 @@ def _merge(source: int, target: int, links: _Links, path: str = ".") -> None:
             continue
         if kind == 0o120000:
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+            _own_special(name, status, target)
         elif kind == 0o100000:
             _copy_file(name, status, source, target)
         elif kind == 0o010000:
             os.mkfifo(name, status.st_mode & 0o7777, dir_fd=target)
-            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+            _own_special(name, status, target)
         if status.st_nlink > 1:
             links.names[key] = f"{path}/{name}"
 
@@ -90,7 +91,7 @@ def _merge_folder(
         copy = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
         try:
             _merge(inner, copy, links, f"{path}/{name}")
-            _own(status, copy)
+            _own(inner, status, copy)
         finally:
             os.close(copy)
     finally:
@@ -104,9 +105,8 @@ def _copy_file(name: str, status: os.stat_result, source: int, target: int) -> N
         try:
             fcntl.ioctl(write, _FICLONE, read)
         except OSError:
-            while os.copy_file_range(read, write, _CHUNK):
-                pass
-        _own(status, write)
+            _copy_content(read, write)
+        _own(read, status, write)
         for key in os.listxattr(read):
             if key.startswith("user.") or key == "security.capability":
                 os.setxattr(write, key, os.getxattr(read, key))
@@ -116,8 +116,41 @@ def _copy_file(name: str, status: os.stat_result, source: int, target: int) -> N
         os.close(write)
 
 
-def _own(status: os.stat_result, fd: int) -> None:
-    """Owner first: chown clears set-uid bits."""
-    if 65534 not in (status.st_uid, status.st_gid):
+def _copy_content(read: int, write: int) -> None:
+    """In the kernel; between two file systems, where copy_file_range gives up, by sendfile from where it stopped."""
+    try:
+        while os.copy_file_range(read, write, _CHUNK):
+            pass
+    except OSError as error:
+        if error.errno not in (_EXDEV, EINVAL, _EOPNOTSUPP):
+            raise
+        while os.sendfile(write, read, None, _CHUNK):
+            pass
+
+
+def _own(source: int, status: os.stat_result, fd: int) -> None:
+    """Give `fd` owner and mode of `source`.  Owner first: chown clears set-uid bits.
+
+    What belongs to an id outside of the map, shown as 65534, becomes root's.
+    """
+    if 65534 not in (status.st_uid, status.st_gid) or _is_mapped(source):
         os.fchown(fd, status.st_uid, status.st_gid)
     os.fchmod(fd, status.st_mode & 0o7777)
+
+
+def _own_special(name: str, status: os.stat_result, target: int) -> None:
+    """The same for a symlink or pipe, which has no descriptor."""
+    try:
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != EINVAL:  # 65534 is not mapped itself
+            raise
+
+
+def _is_mapped(fd: int) -> bool:
+    """Whether an owner that shows as 65534 is that id, and not one without a mapping: open(2), O_NOATIME."""
+    try:
+        os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC))
+        return True
+    except PermissionError:
+        return False
