@@ -4,6 +4,7 @@ The one place that catches.  A verb is named by a string in the table of `option
 verb that was asked for needs.
 """
 
+import io
 import os
 import sys
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-SIGINT, SIGPIPE, POLLERR, EPIPE = 2, 13, 8, 32
+SIGINT, SIGPIPE, EPIPE = 2, 13, 32
 # What `sbx` itself takes in front of a verb, as the verb that answers it.
 _INSTEAD_OF_A_VERB = {"--help": "help", "-h": "help", "--version": "version"}
 
@@ -23,6 +24,7 @@ _INSTEAD_OF_A_VERB = {"--help": "help", "-h": "help", "--version": "version"}
 def main() -> "NoReturn":
     """Run the process's own command line and end the process."""
     _reserve_standard_descriptors()
+    _watch_output()
     leave(run(sys.argv[1:]))
 
 
@@ -34,15 +36,23 @@ def run(argv: list[str]) -> int:
     except SandboxError as error:
         _traceback(error, debug)
         return report(error)
+    except OutputLostError as error:
+        _traceback(error, debug)
+        return _lost(error)
     except KeyboardInterrupt as error:
         _traceback(error, debug)
         return EXIT_SIGNAL + SIGINT
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else EXIT_FAILED if error.code else 0
     except BaseException as error:
-        if isinstance(error, OSError) and (code := _lost_output(error)):
-            return code
         _traceback(error, debug)
+        if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "sandbox":
+            return report(
+                SandboxError(
+                    "load Python package", error.name, detail="it is not installed",
+                    hint=f"install it for {sys.executable}: `python3 -m pip install {error.name}`, or sbx again with pip",
+                )
+            )  # fmt: skip
         return report(
             SandboxError(
                 "internal error", detail=f"{type(error).__name__}: {printable(str(error))}",
@@ -71,10 +81,6 @@ def dispatch(argv: list[str], debug: "list[bool]") -> int:
     entry = options.VERBS[verb]
     if not entry.hot:
         _switch_on_packages()
-        # Names in images and archives need not be text in this locale: show them somehow, never die of them.
-        reconfigure = getattr(sys.stdout, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
     code: int = load(entry.target)(found, operands)
     return code
 
@@ -92,41 +98,62 @@ def leave(code: int) -> "NoReturn":
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except OSError as error:
-        code = code or _lost_output(error) or EXIT_FAILED
+    except OutputLostError as error:
+        lost = _lost(error)
+        code = code or lost
     except ValueError:
         pass  # somebody has closed it, and so has flushed it
     os._exit(code & 0xFF)
 
 
-def _lost_output(error: OSError) -> int:
-    """The exit status when `error` means that stdout can not take what was printed, said to the user; else 0.
+class OutputLostError(Exception):
+    """Stdout did not take what was printed.  Not an OSError: those come from every file and pipe."""
 
-    A reader that went away (`sbx images | head -1`) is no error to talk about: die as SIGPIPE lets other programs die.
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = errno
+
+
+class _Output(io.TextIOWrapper):
+    """Stdout that tells its own failures from others'.  Names in images need not be text in this locale: they are
+    shown somehow (backslashreplace), nothing dies of them."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputLostError(error.errno or 0) from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputLostError(error.errno or 0) from error
+
+
+def _watch_output() -> None:
+    """Put our own stdout in place; and something where Python has None, because the caller had closed it."""
+    old = sys.stdout
+    if old is None:
+        old = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
+    if type(old) is io.TextIOWrapper:
+        line_buffering, encoding = old.line_buffering, old.encoding
+        sys.stdout = _Output(old.detach(), encoding, "backslashreplace", line_buffering=line_buffering)
+    if sys.stdin is None:
+        sys.stdin = open("/dev/null", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open("/dev/null", "w", encoding="utf-8")
+
+
+def _lost(error: OutputLostError) -> int:
+    """Say that the output is lost; the exit status.
+
+    A reader that went away (`sbx images | head -1`) is no error to talk about: end as SIGPIPE lets other programs end.
     """
-    if error.filename is not None or sys.stdout is None or not _stdout_fails(error):
-        return 0
     sys.stdout = None  # what is buffered is lost, and leave() must not try again
     if error.errno == EPIPE:
         return EXIT_SIGNAL + SIGPIPE
-    return report(SandboxError.of("write", "standard output", error))
-
-
-def _stdout_fails(error: OSError) -> bool:
-    """Whether it was stdout that raised `error`, and not a file or pipe of our own: what is buffered fails again."""
-    try:
-        sys.stdout.flush()
-    except OSError as again:
-        return again.errno == error.errno
-    except ValueError:
-        return False
-    if error.errno != EPIPE:
-        return False
-    import select
-
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & POLLERR for _, event in poll.poll(0))
+    return report(SandboxError("write", "standard output", error.errno))
 
 
 def _reserve_standard_descriptors() -> None:

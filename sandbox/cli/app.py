@@ -242,7 +242,7 @@ def _cluster(by_flag: dict[str, Option], word: str, rest: Iterable[str]) -> list
 
 def _one(rest: Iterable[str]) -> list[str]:
     """The next word of an iterator, as a list of one, or of none at its end."""
-    return [word for word, _ in zip(rest, (None,))]
+    return [word for _, word in zip((None,), rest)]  # in this order, or zip takes one word more
 
 
 def _hidden(word: str) -> str:
