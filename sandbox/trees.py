@@ -5,6 +5,7 @@ A payload may leave symlinks, folders of mode 0, very deep trees: nothing is fol
 
 import os
 
+from sandbox import linux
 from sandbox.errors import EEXIST, ENOTDIR, ENOTEMPTY
 
 TYPE_CHECKING = False
@@ -37,7 +38,6 @@ def remove(name: str, dir_fd: int) -> None:
         os.unlink(name, dir_fd=dir_fd)
         return
     try:
-        device = os.fstat(top).st_dev
         serial = 0
         while True:
             folders = []
@@ -54,8 +54,6 @@ def remove(name: str, dir_fd: int) -> None:
             for child in folders:
                 fd = _open(child, top)
                 try:
-                    if os.fstat(fd).st_dev != device:
-                        raise OSError(18, os.strerror(18), child)
                     for inner, is_folder in list(_entries(fd)):
                         if is_folder:
                             # One level up, under a name that is free: its turn comes in the next round.
@@ -71,12 +69,13 @@ def remove(name: str, dir_fd: int) -> None:
 
 
 def _open(name: str, dir_fd: int) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    """The folder itself: no link, and (EXDEV) no mount on it, be it of the same file system."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     try:
-        return os.open(name, flags, dir_fd=dir_fd)
+        return linux.openat2(dir_fd, name, flags, linux.RESOLVE_NO_XDEV)
     except PermissionError:
         os.chmod(name, 0o700, dir_fd=dir_fd)
-        return os.open(name, flags, dir_fd=dir_fd)
+        return linux.openat2(dir_fd, name, flags, linux.RESOLVE_NO_XDEV)
 
 
 def _lift(name: str, source: int, top: int, serial: int) -> int:
