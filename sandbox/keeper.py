@@ -85,6 +85,16 @@ class Opened:
         """A volume that the cli opened and mapped to the namespace's ids, as only root of the host may."""
         self.slots[slot] = fd
 
+    def attach(self, slot: int, name: str) -> None:
+        """Put an inherited layer on the folder `name`: overlays take no layer that is mounted nowhere (before Linux 6.15)."""
+        try:
+            os.mkdir(name, 0o700)
+            point = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            linux.move_mount(self.slots[slot], point, name)
+            os.close(point)
+        except OSError as error:
+            raise SandboxError.of("mount layer", name, error) from None
+
     def chown(self, slot: int, uid: int, gid: int) -> None:
         """Give a volume and all in it to the container's user (`U`)."""
         name = ""

@@ -8,7 +8,7 @@ another sandbox that shares a volume, can not lead a mount outside (CVE-2021-304
 import os
 
 from sandbox import linux
-from sandbox.errors import EINVAL, ELOOP, ENOENT, SandboxError
+from sandbox.errors import EACCES, EINVAL, ELOOP, ENOENT, EOVERFLOW, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def target(root: int, path: str, *, directory: bool, links: int = 8) -> int:
             fd = inner
         return os.dup(fd)
     except OSError as error:
-        raise SandboxError.of("make mount target", path, error) from None
+        foreign = error.errno in (EACCES, EOVERFLOW)
+        hint = "the image's folder may belong to an id that this id map does not have" if foreign else ""
+        raise SandboxError.of("make mount target", path, error, hint) from None
     finally:
         os.close(fd)
 

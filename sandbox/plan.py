@@ -99,11 +99,21 @@ def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
         plan["open"].append(("tree", 0, spec["root"]["path"], True))
         return
     lowers = []
+    mapped = _mapped(spec)
     for path in layers:
         slot = slots.new()
         lowers.append(slot)
-        plan["open"].append(("layer", slot, path))
+        if "/" in mapped:
+            plan["open"].append(("inherited", slot, int(mapped["/"])))
+            plan["build"].append(("attach", slot, "lower"))
+        else:
+            plan["open"].append(("layer", slot, path))
     plan["build"].append((driver.replace("-", "_"), 0, tuple(lowers), "upper", "work"))
+
+
+def _mapped(spec: "dict[str, Any]") -> dict[str, str]:
+    """Destination -> descriptor of the volumes, and of the layer `/`, that have the id map laid over them."""
+    return dict(line.partition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
 
 
 def _mount(spec: "dict[str, Any]", entry: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
@@ -111,7 +121,7 @@ def _mount(spec: "dict[str, Any]", entry: "dict[str, Any]", plan: "Plan", slots:
     attributes, cleared, rest = mounts.split_options(entry["options"])
     if fstype == "bind" or "bind" in entry["options"] or "rbind" in entry["options"]:
         slot = slots.new()
-        mapped = dict(line.partition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
+        mapped = _mapped(spec)
         if destination in mapped:
             plan["open"].append(("inherited", slot, int(mapped[destination])))
         else:

@@ -3,7 +3,21 @@
 import os
 import time
 
-from sandbox import cache, cold, etc, hostroot, idmap, launch, paths, profiles, spec as oci, storage, values, volumes
+from sandbox import (
+    cache,
+    cold,
+    etc,
+    hostroot,
+    idmap,
+    launch,
+    mounts,
+    paths,
+    profiles,
+    spec as oci,
+    storage,
+    values,
+    volumes,
+)
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, SandboxError, tell
 
 TYPE_CHECKING = False
@@ -115,8 +129,16 @@ def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, containe
         layers = [hostroot.skeleton(container.directory) if driver == "overlay" else "/"]
         driver = driver if driver == "overlay" else "fuse-overlayfs-squashed"
     spec["root"]["path"] = layers[-1]
-    spec["annotations"]["dev.sbx.storage"] = driver
-    spec["annotations"]["dev.sbx.layers"] = "\n".join(layers)
+    annotations = spec["annotations"]
+    annotations["dev.sbx.storage"] = driver
+    annotations["dev.sbx.layers"] = "\n".join(layers)
+    if os.getuid() == 0 and image["name"].startswith("rootfs:") and not _is_mapped(spec, os.stat(layers[0]).st_uid):
+        # A folder made by root (debootstrap): root of the host is in no map, so the map is laid over it.
+        annotations["dev.sbx.idmap"] = f"/={mounts.tree(layers[0], recursive=False)}\n"
+
+
+def _is_mapped(spec: "dict[str, Any]", uid: int) -> bool:
+    return any(e["hostID"] <= uid < e["hostID"] + e["size"] for e in spec["linux"]["uidMappings"])
 
 
 def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", command: "list[str]") -> None:
@@ -216,6 +238,10 @@ def _mounts(
     gid5 = oci.maps_id(spec["linux"]["gidMappings"], 5)
     shm = f"{values.size(opts['shm_size'] or '64m', '--shm-size')}"
     spec["mounts"] = oci.default_mounts(shm_size=shm, host_network=network == "host", cgroup=cgroup, tty_group=gid5)
+    if cgroup and network == "host":
+        # The host's /sys comes along with all its cgroups; what is seen of them is the container's own part.
+        hardened = ("nosuid", "noexec", "nodev", "relatime", "ro")
+        spec["mounts"].append(oci.mount("/sys/fs/cgroup", "cgroup", "cgroup", *hardened))
     if image["name"] == "host:":
         if spec["annotations"]["dev.sbx.storage"] == "overlay":
             spec["mounts"] += hostroot.overlays()

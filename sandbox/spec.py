@@ -24,7 +24,7 @@ ANNOTATIONS = {
     "dev.sbx.stdin": "`null`: standard input is /dev/null",
     "dev.sbx.fds": "descriptors above 2 that the command inherits, comma separated",
     "dev.sbx.chown": "destinations of volumes whose files are given to the user, one per line",
-    "dev.sbx.idmap": "volumes whose ids the namespace's map is laid over: DESTINATION=DESCRIPTOR, one per line",
+    "dev.sbx.idmap": "volumes, `/` the image, whose ids the map is laid over: DESTINATION=DESCRIPTOR, one per line",
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",
     "dev.sbx.image": "the image's full name",
     "dev.sbx.degraded": "what is weaker than asked for, with the user's consent, comma separated",
