@@ -1,0 +1,73 @@
+"""Hot modules import little, and every target of the option table is where the table says."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sandbox
+from sandbox.options import VERBS
+
+PACKAGE = Path(sandbox.__file__).parent
+# Built in or one small C module each; what Python has loaded at its start anyway (io, os, sys) is free.
+ALLOWED = {
+    "_ctypes", "_signal", "errno", "fcntl", "io", "marshal", "os", "resource", "select", "sys", "termios", "time",
+}  # fmt: skip
+
+
+def hot_modules() -> list[Path]:
+    return [path for path in sorted(PACKAGE.glob("*.py")) if "hot" in place(path)]
+
+
+def place(path: Path) -> str:
+    """What stands in brackets at the end of the docstring's first paragraph: (mechanism, hot), (cold)."""
+    paragraph = (ast.get_docstring(parse(path)) or "").split("\n\n")[0]
+    match = re.search(r"\(((?:core|mechanism|launch|front), hot\b[^()]*|cold)\)$", paragraph)
+    return match.group(1) if match else ""
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_at_start(body: list[ast.stmt]) -> Iterator[str]:
+    """Names of modules that importing the module imports too: not those in functions and TYPE_CHECKING blocks."""
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, "relative import"
+            if statement.module == "sandbox":
+                yield from (f"sandbox.{alias.name}" for alias in statement.names)
+            else:
+                yield str(statement.module)
+        elif isinstance(statement, ast.If):
+            if not (isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING"):
+                yield from imported_at_start(statement.body)
+            yield from imported_at_start(statement.orelse)
+        elif isinstance(statement, ast.Try):
+            yield from imported_at_start([*statement.body, *statement.orelse, *statement.finalbody])
+
+
+def test_there_are_hot_modules() -> None:
+    assert {"entry", "errors", "linux", "options"} <= {path.stem for path in hot_modules()}
+
+
+@pytest.mark.parametrize("path", hot_modules(), ids=lambda path: path.stem)
+def test_a_hot_module_imports_only_what_is_cheap(path: Path) -> None:
+    hot = {f"sandbox.{module.stem}" for module in hot_modules()} | {"sandbox"}
+    assert set(imported_at_start(parse(path).body)) - ALLOWED - hot == set()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_every_module_says_where_it_runs(path: Path) -> None:
+    assert path.stem == "__init__" or place(path)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_target_is_there(verb: str) -> None:
+    module, _, name = VERBS[verb].target.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
