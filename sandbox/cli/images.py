@@ -8,7 +8,7 @@ from sandbox.errors import SandboxError, printable, tell
 from sandbox.image import reference
 from sandbox.image.describe import age, human_size, json_text, moment, repo_digests, show, size_of
 from sandbox.image.goformat import render
-from sandbox.image.store import Store, Stored
+from sandbox.image.store import Store, Stored, repository
 
 _NONE = "<none>"
 _COLUMNS = (
@@ -79,7 +79,7 @@ def _wanted(stored: Stored, text: str) -> list[str]:
     tagged = bool(reference.parse(text).tag)
     return [
         name for name in stored.names
-        if any(name == str(ref) or (not tagged and reference.parse(name).repository == ref.repository) for ref in full)
+        if any(name == str(ref) or (not tagged and repository(name) == ref.repository) for ref in full)
     ]  # fmt: skip
 
 

@@ -125,6 +125,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     pieces = _open(operands[0])
     store = Store()
     maps = idmap.resolve()
+    announce([maps["note"]] if maps["note"] else [], quiet=opts["quiet"])
     with store.taking():
         source = Layer("", -1, "", "", pieces)
         layer, _ = store.keep_layer(source, "" if opts["quiet"] else "read archive", must_end=True)

@@ -27,6 +27,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         path = "-"
     store = Store()
     maps = idmap.resolve()
+    announce([maps["note"]] if maps["note"] else [], quiet=opts["quiet"])
     with store.taking():
         lines = []
         for image in images_of(open_archive(path, store.root)):

@@ -1,15 +1,13 @@
 """What people are told about images: sizes, ages, the document of `inspect`.  (cold)"""
 
-import contextlib
 import datetime
 import json
 import sys
 from typing import Any
 
-from sandbox.errors import SandboxError, printable
-from sandbox.image import reference
+from sandbox.errors import printable
 from sandbox.image.archive import Image
-from sandbox.image.store import SIZE, Store, Stored
+from sandbox.image.store import SIZE, Store, Stored, repository
 
 
 def show(text: str) -> str:
@@ -70,15 +68,15 @@ def age(created: datetime.datetime | None, now: datetime.datetime) -> str:
 def size_of(stored: Stored, image: Image) -> int:
     """Bytes of all layers unpacked; of the blobs when that is not known."""
     told = stored.entry.annotations.get(SIZE, "")
-    return int(told) if told.isascii() and told.isdecimal() else sum(layer.size for layer in image.layers)
+    return (
+        int(told)
+        if told.isascii() and told.isdecimal() and len(told) < 20
+        else sum(layer.size for layer in image.layers)
+    )
 
 
 def repo_digests(stored: Stored) -> list[str]:
-    found = []
-    for name in stored.names:
-        with contextlib.suppress(SandboxError):
-            found.append(f"{reference.normal(name).repository}@{stored.entry.digest}")
-    return sorted(set(found))
+    return sorted({f"{repository(name)}@{stored.entry.digest}" for name in stored.names if repository(name)})
 
 
 def inspect(store: Store, stored: Stored) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Feeder:
         os.close(plain_write)
         os.close(result_write)
         self.fd = plain_read
-        self.file: BinaryIO = open(plain_read, "rb", buffering=1 << 18)  # noqa: SIM115  # closed in `stop`
+        self.file: BinaryIO = open(plain_read, "rb", buffering=1 << 18)  # closed in `stop`
 
     def finish(self) -> dict[str, Any]:
         """{"digest", "size", "diff_id", "plain", "kind"} of the whole blob; its SandboxError when it is not as expected."""

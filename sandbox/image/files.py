@@ -116,7 +116,7 @@ class TarFiles:
 
     def __init__(self, fd: int, what: str) -> None:
         self.what = what
-        self._file = open(fd, "rb")  # noqa: SIM115  # lives as long as the object
+        self._file = open(fd, "rb")  # lives as long as the object
         self._members: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
         stream = TarStream(self._file, limits.ARCHIVE_MEMBERS, 1 << 62, seekable=True)

@@ -18,6 +18,7 @@ NAME_BYTES = 4096  # PATH_MAX
 NAME_DEPTH = 512
 PART_BYTES = 255  # NAME_MAX
 TAR_EXTRA_BYTES = 1 << 20  # one PAX header or GNU long name
+TAR_EXTRA_HEADERS = 16  # for one entry
 SPARSE_PARTS = 1 << 16
 XATTRS = 64
 

@@ -35,6 +35,14 @@ class Stored(NamedTuple):
     entry: manifest.Descriptor
 
 
+def repository(name: str) -> str:
+    """The full repository of a stored name; "" when another tool has put something else there."""
+    try:
+        return reference.normal(name).repository
+    except SandboxError:
+        return ""
+
+
 def _private(root: str) -> None:
     """The store must be the caller's own and closed to others: it holds set-uid files of subordinate ids."""
     paths.private_directory(root)
@@ -90,9 +98,9 @@ class Store:
         for ref in wanted:
             for stored in images:
                 if ref.digest:
-                    same = any(reference.normal(n).repository == ref.repository for n in stored.names)
+                    same = [name for name in stored.names if repository(name) == ref.repository]
                     if same and stored.entry.digest == ref.digest:
-                        return stored, next(n for n in stored.names if reference.normal(n).repository == ref.repository)
+                        return stored, same[0]
                 elif str(ref) in stored.names:
                     return stored, str(ref)
         if prefix:

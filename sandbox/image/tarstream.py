@@ -177,6 +177,7 @@ class TarStream:
         sparse_map: list[str] = []
         xattrs: dict[str, bytes] = {}
         long_name = long_link = None
+        extended = 0
         while True:
             block = self._file.read(BLOCK)
             if not block and not pax and long_name is None and long_link is None:
@@ -190,6 +191,9 @@ class TarStream:
             flag = block[156:157]
             self._verify(block)
             if flag in (b"x", b"X", b"g", b"L", b"K"):
+                extended += 1
+                if extended > limits.TAR_EXTRA_HEADERS:
+                    raise TarError(f"more than {limits.TAR_EXTRA_HEADERS} extended headers for one entry")
                 payload = self._extra(block)
                 if flag in (b"x", b"X"):
                     self._pax(payload, pax, xattrs, sparse_map)

@@ -190,6 +190,17 @@ def test_owners_modes_and_times(room: Room) -> None:  # noqa: F811
     assert found["tmp"]["mode"] & 0o7777 == 0o1777 and found["tmp"]["mtime"] == 13 * 10**9
 
 
+@pytest.mark.parametrize("mode", ["", "nomap", "keep-id", "single"])
+def test_a_root_folder_closed_to_everybody_can_be_removed(room: Room, mode: str) -> None:  # noqa: F811
+    shut = [folder(".", mode=0, uid=5, gid=5), folder("d", mode=0, uid=6), (info("d/f", mode=0), b"1"), folder("d/e")]
+    done = room.prepare(image_of(room, tar(*shut, (info("d/e/x/y/z"), b"1"))), mode)
+    assert done.returncode == 0, done.stderr
+    [path] = json.loads(done.stdout)["layers"]
+    assert os.stat(path).st_mode & 0o7777 == 0
+    assert room.sbx("rmi", "--all").returncode == 0
+    assert room.content()["layers"] == []
+
+
 def test_ids_outside_the_map_are_said_before_anything_is_unpacked(room: Room) -> None:  # noqa: F811
     name = image_of(room, tar((info("fine"), b"1")), tar((info("big", uid=172761424), b"1")))
     said = _refused(room, name, "needs uids up to 172761424, this map has ")

@@ -368,7 +368,7 @@ print(userns.call(idmap.resolve(), work))
 """
 
 
-@pytest.mark.parametrize("size", ["16k", "200k", "3m", "5m", "50m"])
+@pytest.mark.parametrize("size", ["16k", "200k", "2m", "4m", "50m"])
 def test_a_full_disk(room: Room, size: str) -> None:  # noqa: F811
     """No room for the index, for the blob, for the unpacked files: one line, and nothing stays."""
     raw = tar(*[(info(f"f{n}"), os.urandom(20000)) for n in range(120)])

@@ -169,6 +169,12 @@ def test_limits_stop_the_reader() -> None:
         TarStream(io.BytesIO(long_name)).next()
 
 
+def test_headers_without_an_entry_end() -> None:
+    extra = _info("././@LongLink", type=b"L", size=1).tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")
+    with pytest.raises(TarError, match="extended headers for one entry"):
+        TarStream(io.BytesIO(extra * 100)).next()
+
+
 def test_a_sparse_map_must_fit() -> None:
     header = bytearray(_info("s", type=b"S", size=512).tobuf(tarfile.GNU_FORMAT))
     header[386:410] = b"00000000000\0" + b"00000010000\0"  # 4096 bytes at 0, but 512 are stored
