@@ -106,6 +106,8 @@ def _mounts(spec: "dict[str, Any]", opts: "Options", directory: str, network: st
         shm_size=str(64 << 20), host_network=network == "host", cgroup=False,
         tty_group=oci.maps_id(spec["linux"]["gidMappings"], 5),
     )  # fmt: skip
+    if network == "host":
+        spec["linux"]["maskedPaths"].append("/sys/fs/cgroup")  # the host's own come along with its /sys
     home = hostroot.home()
     hidden = {"/home": 0o755, "/root": 0o700, "/run": 0o755, "/mnt": 0o755, "/media": 0o755}
     for path, mode in {**hidden, "/tmp": 0o1777, "/var/tmp": 0o1777}.items():
