@@ -15,9 +15,13 @@ LIST: "Final" = "list"
 
 
 class Option:
-    """One option: ``flags`` as typed (long ones first name the dest), ``kind`` flag, value or list (repeatable)."""
+    """One option: ``flags`` as typed (the first long one names the dest), ``kind`` flag, value or list (repeatable).
 
-    __slots__ = ("choices", "default", "dest", "flags", "group", "help", "hidden", "kind", "metavar")
+    ``hidden``: accepted, not shown.  ``later``: not shown, and refused in so many words, because nothing reads it yet: an
+    option that is accepted and ignored would be a promise, of isolation most of all.
+    """
+
+    __slots__ = ("choices", "default", "dest", "flags", "group", "help", "hidden", "kind", "later", "metavar")
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class Option:
         choices: tuple[str, ...] = (),
         default: str = "",
         hidden: bool = False,
+        later: bool = False,
     ) -> None:
         self.flags = tuple(flags.split())
         self.kind = kind
@@ -38,8 +43,13 @@ class Option:
         self.group = group
         self.choices = choices
         self.default = default
-        self.hidden = hidden
+        self.hidden = hidden or later
+        self.later = later
         self.dest = next(flag for flag in self.flags if flag[:2] == "--")[2:].replace("-", "_")
+
+    def postponed(self) -> "Option":
+        """This option for a verb that does not read it yet."""
+        return Option(" ".join(self.flags), self.kind, self.metavar, self.help, group=self.group, later=True)
 
     def blank(self) -> "Any":
         """The value of this option when it is not given; a new list each time."""
@@ -178,7 +188,10 @@ RUN = (
         Option("--sysctl", LIST, "NAME=VALUE", "Set a kernel parameter of the container's namespaces."),
         Option("--time-offset", VALUE, "OFFSET", "Shift the clock, as monotonic=SECONDS,boottime=SECONDS."),
         Option("--privileged", FLAG, "", "Accepted for compatibility.", hidden=True),
-        Option("--allow-degraded", LIST, "WHAT", "Go on without this protection where the machine can not give it."),
+        Option(
+            "--allow-degraded", LIST, "WHAT", "Go on without this protection where the machine can not give it.",
+            later=True,
+        ),
         Option("--preserve-fds", VALUE, "N", "Pass descriptors 3 to N+2 to the command."),
         Option("--preserve-fd", LIST, "FD", "Pass this descriptor to the command."),
     ),
@@ -194,11 +207,14 @@ RUN = (
 
 # What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.
 _SHARED = (
-    "name init timeout quiet interactive tty env env_file env_host unsetenv workdir umask ulimit hostname storage_driver "
-    "volume mount tmpfs shm_size network dns dns_search dns_option add_host no_hosts cap_add cap_drop security_opt "
-    "profile userns uidmap gidmap sysctl time_offset allow_degraded preserve_fds preserve_fd label annotation "
-    "print_config print_plan timings"
-).split()
+    "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "ulimit", "tmpfs", "network", "profile", "security_opt",
+    "print_config", "print_plan",
+)  # fmt: skip
+_SHARED_LATER = (
+    "name", "init", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
+    "shm_size", "dns", "dns_search", "dns_option", "add_host", "no_hosts", "cap_add", "cap_drop", "userns", "uidmap",
+    "gidmap", "sysctl", "time_offset", "allow_degraded", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
+)  # fmt: skip
 WRAP = (
     *_group(
         "Host files",
@@ -207,6 +223,7 @@ WRAP = (
         Option("--hide", LIST, "PATH", "Hide this host path behind an empty one."),
     ),
     *(option for option in RUN if option.dest in _SHARED),
+    *(option.postponed() for option in RUN if option.dest in _SHARED_LATER),
 )
 
 _JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
@@ -239,6 +256,7 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "unshare": Verb(
         "sandbox.cli.unshare:main", "Run a command as container root in the user namespace, on the host's files.", group="Run",
+        options=(Option("--userns", VALUE, "MODE", "auto, keep-id[:uid=N,gid=N], nomap or single.", group="Ids"),),
         operands="[COMMAND [ARG...]]", most=-1, passthrough=True,
         about="For files that containers left under subordinate ids. Not a sandbox: files, network and processes are "
         "the host's.",
@@ -360,7 +378,7 @@ def parse(verb: str, argv: list[str]) -> "tuple[dict[str, Any], list[str]] | Non
         if word[1] == "-":
             flag, given, value = word.partition("=")
             option = by_flag.get(flag)
-            if option is None:
+            if option is None or option.later:
                 return None
             if option.kind == FLAG:
                 if given and value not in ("true", "false"):
@@ -372,7 +390,7 @@ def parse(verb: str, argv: list[str]) -> "tuple[dict[str, Any], list[str]] | Non
             option = None
             for index in range(1, len(word)):
                 option = by_flag.get("-" + word[index])
-                if option is None:
+                if option is None or option.later:
                     return None
                 if option.kind != FLAG:
                     break

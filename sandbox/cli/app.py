@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.markup import escape
 
+from sandbox.cli.manpages import ENVIRONMENT
 from sandbox.errors import EXIT_FAILED, UsageError
 from sandbox.options import FLAG, LIST, VERBS, Option, Verb
 
@@ -22,12 +23,6 @@ _ClickUsageError: Any = typer.BadParameter.__mro__[1]
 _OFF = ":off"  # `--rm=false` is spelled `--rm:off` for typer, which has no flags with a value
 _NAME = "sbx"
 _SUMMARY = "Run images and wrap commands in a sandbox: no daemon, no root."
-_ENVIRONMENT = (
-    ("SBX_STORE", "where images and containers are kept, instead of ~/.local/share/sbx"),
-    ("SBX_DEBUG", "the same as --debug"),
-    ("NO_COLOR", "no colours"),
-)
-
 Parsed = tuple[dict[str, Any], list[str]]
 
 
@@ -141,7 +136,7 @@ class _Group(typer.core.TyperGroup):
         _tidy(self.get_params(ctx))
         super().format_help(ctx, formatter)
         _say("Examples", [_example(VERBS[verb].examples[0]) for verb in ("run", "wrap", "doctor")])
-        _say("Environment", [f"{name:<12}{words}" for name, words in _ENVIRONMENT])
+        _say("Environment", [f"{name:<16}{words}" for name, words in ENVIRONMENT if "," not in name])
         _say("", [f"`{_NAME} VERB --help` tells more. Exit status 125 says that {_NAME} failed, not the command."])
 
 
@@ -258,10 +253,12 @@ def _check(verb: str, values: dict[str, Any], operands: list[str]) -> None:
     entry = VERBS[verb]
     for option in entry.options:
         given = values[option.dest]
+        if option.later and given != option.blank():
+            raise UsageError(f"{verb}: {_long(option)}", detail=f"{_NAME} {verb} can not do that yet", hint=_see(verb))
         for value in given if isinstance(given, list) else (given,):
             if option.choices and value != option.blank() and value not in option.choices:
                 raise UsageError(
-                    f"{verb}: {option.flags[-1] if len(option.flags) == 1 else _long(option)}", value,
+                    f"{verb}: {_long(option)}", value,
                     detail=f"not one of {', '.join(option.choices)}", hint=_perhaps(value, option.choices, verb),
                 )  # fmt: skip
     if entry.words and operands and operands[0] not in entry.words:

@@ -18,10 +18,12 @@ _EXIT_CODES = (
     ("128+n", "The command was killed by signal n."),
     ("any other", "The exit status of the command."),
 )
-_ENVIRONMENT = (
+ENVIRONMENT = (  # shown by --help, too
     ("SBX_STORE", "Where images and containers are kept; $XDG_DATA_HOME/sbx if not set."),
+    ("SBX_NETWORK", "What --network is if not given."),
     ("SBX_DEBUG", "If set and not 0, the same as --debug."),
-    ("XDG_DATA_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_RUNTIME_DIR", "Base directories, by the XDG specification."),
+    ("XDG_DATA_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME", "Base directories, by the XDG specification."),
+    ("XDG_RUNTIME_DIR", "Where mount points and sockets of running containers are, if set."),
     ("NO_COLOR", "If set, help is printed without colours."),
 )
 _FILES = (
@@ -93,7 +95,7 @@ def _overview() -> str:
         "\\fB\\-\\-version\\fP",
         "Print the version.",
     ]
-    lines += [".SH EXIT STATUS", *_list(_EXIT_CODES), ".SH ENVIRONMENT", *_list(_ENVIRONMENT)]
+    lines += [".SH EXIT STATUS", *_list(_EXIT_CODES), ".SH ENVIRONMENT", *_list(ENVIRONMENT)]
     lines += [".SH FILES", *_list(_FILES)]
     lines += _examples(tuple(verb.examples[0] for verb in VERBS.values() if verb.examples and verb.examples[0][1]))
     lines += [".SH SEE ALSO", ",\n".join(f".BR sbx\\-{escaped(name)} (1)" for name in VERBS).replace(",\n", " ,\n")]

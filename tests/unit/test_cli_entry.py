@@ -55,6 +55,7 @@ def test_version(sbx: Run) -> None:
             "sbx: run: --pull `alway`: not one of always, missing",
             "did you mean `always`?",
         ),
+        (["wrap", "--cap-drop=ALL", "x"], "sbx: wrap: --cap-drop: sbx wrap can not do that yet", "`sbx wrap --help`"),
         (["run"], "sbx: run: missing operand `IMAGE [COMMAND [ARG...]]`", "`sbx run --help`"),
         (["version", "x"], "sbx: version: unexpected operand `x`", "`sbx version --help`"),
         (["completion", "fsh"], "sbx: completion `fsh`: not one of bash, zsh, fish", "did you mean `fish`?"),

@@ -71,3 +71,21 @@ def test_every_module_says_where_it_runs(path: Path) -> None:
 def test_the_target_is_there(verb: str) -> None:
     module, _, name = VERBS[verb].target.partition(":")
     assert callable(getattr(importlib.import_module(module), name))
+
+
+# What the verb's own module does not have to read: --debug is entry's, --rm asks for what is always so.
+READ_ELSEWHERE = {"debug", "rm"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_option_is_accepted_and_then_ignored(verb: str) -> None:
+    """What the table offers is read by the verb's module, and what it postpones (`later`) is not read yet."""
+    source = str(importlib.import_module(VERBS[verb].target.partition(":")[0]).__file__)
+    read = set(re.findall(r"""opts(?:\.get\(|\[)["'](\w+)["']""", Path(source).read_text(encoding="utf-8")))
+    # `for name in ("a", "b"): opts[name]`
+    if re.search(r"opts\[[a-z_]+\]", Path(source).read_text(encoding="utf-8")):
+        read |= set(re.findall(r"""["'](\w+)["']""", Path(source).read_text(encoding="utf-8")))
+    offered = {option.dest for option in VERBS[verb].options if not option.later} - READ_ELSEWHERE
+    postponed = {option.dest for option in VERBS[verb].options if option.later}
+    assert offered - read == set()
+    assert read & postponed == set()
