@@ -23,7 +23,6 @@ ENVIRONMENT = (  # shown by --help, too
     ("SBX_NETWORK", "What --network is if not given."),
     ("SBX_DEBUG", "If set and not 0, the same as --debug."),
     ("XDG_DATA_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME", "Base directories, by the XDG specification."),
-    ("XDG_RUNTIME_DIR", "Where mount points and sockets of running containers are, if set."),
     ("NO_COLOR", "If set, help is printed without colours."),
 )
 _FILES = (
