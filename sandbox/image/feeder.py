@@ -12,6 +12,8 @@ call `finish` before it believes what it has read.
 import fcntl
 import hashlib
 import os
+import select
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -94,11 +96,7 @@ class Feeder:
                 if os.getppid() == parent:
                     os.close(plain_read)
                     os.close(self._result)
-                    progress = Progress(label, expected.size)
-                    try:
-                        send_result(result_write, lambda: _feed(pieces(), plain_write, tee, expected, what, progress))
-                    finally:
-                        progress.end()
+                    send_result(result_write, lambda: _feed(pieces(), plain_write, tee, expected, what, label))
                     code = 0
             finally:
                 os._exit(code)
@@ -116,12 +114,17 @@ class Feeder:
         finally:
             self.stop()
 
+    def told(self, seconds: float) -> bool:
+        """Whether `finish` would answer within this time; the child may be waiting for a stdin that says nothing."""
+        self.file.close()
+        return bool(select.select([self._result], [], [], seconds)[0])
+
     def stop(self) -> None:
         """End the child; harmless after `finish`."""
         if self._pid:
             self.file.close()
             os.close(self._result)
-            # Its next write to the closed pipe ends it.
+            os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = 0
 
@@ -131,6 +134,8 @@ def consume(feeder: Feeder, function: Callable[[], Any]) -> tuple[Any, dict[str,
     try:
         value = function()
     except BaseException:
+        if not feeder.told(2):
+            raise
         try:
             feeder.finish()
         except SandboxError as cause:
@@ -140,7 +145,15 @@ def consume(feeder: Feeder, function: Callable[[], Any]) -> tuple[Any, dict[str,
     return value, feeder.finish()
 
 
-def _feed(
+def _feed(pieces: Iterator[bytes], out: int, tee: int, expected: Expected, what: str, label: str) -> dict[str, Any]:
+    progress = Progress(label, expected.size)
+    try:
+        return _pump(pieces, out, tee, expected, what, progress)
+    finally:
+        progress.end()
+
+
+def _pump(
     pieces: Iterator[bytes], out: int, tee: int, expected: Expected, what: str, progress: Progress
 ) -> dict[str, Any]:
     stored, plain = _hasher(expected.digest), hashlib.sha256()

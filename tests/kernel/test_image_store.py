@@ -180,6 +180,18 @@ def test_import_refuses_what_is_cut_off(room: Room) -> None:  # noqa: F811
         assert room.temporaries() == []
 
 
+def test_a_broken_stream_does_not_wait_for_its_end(room: Room) -> None:  # noqa: F811
+    """The writer says nonsense and keeps the pipe open: the error comes at once."""
+    words = room.command([sys.executable, "-m", "sandbox", "import", "-"])
+    with subprocess.Popen(words, env=room.environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stderr
+        process.stdin.write(b"nonsense" * 1000)
+        process.stdin.flush()
+        assert process.wait(30) == 125
+        assert b"sbx: read layer" in process.stderr.read()
+    assert room.temporaries() == []
+
+
 def test_load_from_a_pipe_compressed_and_several_images(room: Room) -> None:  # noqa: F811
     layout = Layout(room.path / "two")
     layout.image([_base()], tag="x.io/a:1")
