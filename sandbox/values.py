@@ -143,7 +143,7 @@ def security(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
     """`--security-opt`: no-new-privileges, mask, unmask, label, apparmor; seccomp is read before, see `seccomp`."""
     linux = spec["linux"]
     for entry in entries:
-        name, _, value = entry.replace(":", "=", 1).partition("=")
+        name, value = _security_option(entry)
         if name == "no-new-privileges":
             if value not in ("", "true", "false"):
                 raise SandboxError("read --security-opt", entry, EINVAL, hint="true or false")
@@ -163,11 +163,17 @@ def security(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
             raise SandboxError("read --security-opt", entry, EINVAL, detail="no such option", hint=f"one of {known}")
 
 
+def _security_option(entry: str) -> tuple[str, str]:
+    """NAME=VALUE, or NAME:VALUE as docker once wrote it; the value may have more of either."""
+    end = min((entry.find(sign) for sign in "=:" if sign in entry), default=len(entry))
+    return entry[:end], entry[end + 1 :]
+
+
 def seccomp(entries: "Iterable[str]") -> str:
     """What `--security-opt seccomp=` asks for: "" the profile's own, "unconfined", or the absolute path of a JSON file."""
     choice = ""
     for entry in entries:
-        name, _, value = entry.replace(":", "=", 1).partition("=")
+        name, value = _security_option(entry)
         if name == "seccomp":
             choice = value if value == "unconfined" else os.path.abspath(value)
     return choice
