@@ -29,24 +29,36 @@ class Container:
         self.parent = f"{store}/containers"
         self.directory = f"{self.parent}/{self.id}"
         self.maps = maps
-        fresh = f"{self.parent}/.new-{self.id}"
         try:
-            try:
-                os.mkdir(fresh, 0o700)
-            except FileNotFoundError:
-                paths.private_directory(store)
-                paths.private_directory(self.parent)
-                os.mkdir(fresh, 0o700)
-            if not _maps_caller(maps):
-                # The keeper is somebody else's uid on disk; nobody but us can enter the parent.
-                os.chmod(fresh, 0o1777)
-            self.lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self.lock, fcntl.LOCK_EX)
-            os.rename(fresh, self.directory)
+            while not self._made(f"{self.parent}/.new-{self.id}"):
+                pass
         except OSError as error:
             raise SandboxError.of(
-                "make container directory", fresh, error, "set SBX_STORE to a directory that you can write"
+                "make container directory", self.directory, error, "set SBX_STORE to a directory that you can write"
             ) from None
+
+    def _made(self, fresh: str) -> bool:
+        """Make the folder, lock it, give it its name.  False when a `sweep` took it for a dead one's before the lock."""
+        try:
+            os.mkdir(fresh, 0o700)
+        except FileNotFoundError:
+            paths.private_directory(os.path.dirname(self.parent))
+            paths.private_directory(self.parent)
+            os.mkdir(fresh, 0o700)
+        lock = -1
+        try:
+            if not _maps_caller(self.maps):
+                # The keeper is somebody else's uid on disk; nobody but us can enter the parent.
+                os.chmod(fresh, 0o1777)
+            lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.rename(fresh, self.directory)
+        except FileNotFoundError:
+            if lock >= 0:
+                os.close(lock)
+            return False
+        self.lock = lock
+        return True
 
     def write(self, name: str, text: str) -> str:
         """A file of the container that is mounted into it (/etc/hosts and the like); returns its path."""
@@ -153,19 +165,11 @@ def sweep(container: Container) -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if name.startswith(".new-") and not os.listdir(fd) and os.fstat(fd).st_ctime > _now() - 60:
-                continue  # between mkdir and lock
             remove_leftover(container.parent, name, container.maps)
         except (OSError, SandboxError):
             pass  # in use, or gone already, or it stays for a run that can
         finally:
             os.close(fd)
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
 
 
 def run(spec: "dict[str, Any]", bpf: bytes, container: Container) -> int:
