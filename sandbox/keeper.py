@@ -279,6 +279,8 @@ class Keeper:
             from sandbox import console
 
             master = self._receive("fd")
+            if master is None:
+                raise SandboxError("start init", detail="it died before it had a terminal")
             pidfd = linux.pidfd_open(self.pid)
             self.terminal = console.Console(linux.pidfd_getfd(pidfd, master))
             os.close(pidfd)
