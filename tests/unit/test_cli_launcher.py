@@ -128,8 +128,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of a copy of this tree, built by setuptools of this environment: nothing is downloaded."""
     pytest.importorskip("setuptools", minversion="77")
     base = tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "__pycache__", ".*_cache")
-    shutil.copytree(TREE, base / "tree", ignore=ignored, symlinks=True)
+    (base / "tree").mkdir()
+    for name in ("bin", "profiles", "sandbox"):
+        shutil.copytree(TREE / name, base / "tree" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
+        shutil.copy2(TREE / name, base / "tree")
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", base, base / "tree"],
         capture_output=True, text=True, check=False,
