@@ -25,15 +25,15 @@ Every wait also takes ("error", SandboxError as tuple) and ("warn", text); the k
 Both channels are SOCK_SEQPACKET pairs: one record is one message, in marshal.
 """
 
-import fcntl
 import marshal
 import os
 import select
 import sys
 import time
 
-from sandbox import init, linux, mounts, plan as plans, spec as oci, trees, userns, users
+from sandbox import init, linux, plan as plans, spec as oci, trees, userns, users
 from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError
+from sandbox.sources import Sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,90 +45,6 @@ else:
 SIGKILL = 9
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 _TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
-
-
-class Opened:
-    """The plan's `open` and `build` steps: they fill the slots that the init uses."""
-
-    def __init__(self) -> None:
-        self.slots: dict[int, int] = {}
-
-    def layer(self, slot: int, path: str) -> None:
-        """An unpacked layer, locked (shared) through its folder for as long as the keeper lives: rmi leaves it alone."""
-        folder, _, name = path.rpartition("/")
-        try:
-            if name == "fs":
-                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                self.slots[slot] = os.open("fs", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=lock)
-            else:
-                self.slots[slot] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise SandboxError.of("open layer", path, error) from None
-
-    def path(self, slot: int, path: str) -> None:
-        try:
-            self.slots[slot] = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError as error:
-            raise SandboxError.of("open volume source", path, error) from None
-
-    def tree(self, slot: int, path: str, recursive: bool) -> None:
-        self.slots[slot] = mounts.tree(path, recursive=recursive)
-
-    def device(self, slot: int, path: str) -> None:
-        fd = mounts.tree(path, recursive=False)
-        if os.stat(fd).st_mode & 0o170000 != 0o020000:
-            raise SandboxError("open device", path, detail="not a character device")
-        self.slots[slot] = fd
-
-    def inherited(self, slot: int, fd: int) -> None:
-        """A volume that the cli opened and mapped to the namespace's ids, as only root of the host may."""
-        self.slots[slot] = fd
-
-    def attach(self, slot: int, name: str) -> None:
-        """Put an inherited layer on the folder `name`: overlays take no layer that is mounted nowhere (before Linux 6.15)."""
-        try:
-            os.mkdir(name, 0o700)
-            point = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            linux.move_mount(self.slots[slot], point, name)
-            os.close(point)
-        except OSError as error:
-            raise SandboxError.of("mount layer", name, error) from None
-
-    def chown(self, slot: int, uid: int, gid: int) -> None:
-        """Give a volume and all in it to the container's user (`U`)."""
-        name = ""
-        try:
-            os.chown(f"/proc/self/fd/{self.slots[slot]}", uid, gid)
-            if os.stat(self.slots[slot]).st_mode & 0o170000 != 0o040000:
-                return
-            for _, folders, files, fd in os.fwalk(f"/proc/self/fd/{self.slots[slot]}", follow_symlinks=False):
-                for name in (*folders, *files):
-                    os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
-        except OSError as error:
-            raise SandboxError.of("give volume to user", name, error) from None
-
-    # -- root file systems: see overlay.py and fuse_overlay.py --
-
-    def overlay(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
-        from sandbox import overlay
-
-        self.slots[slot] = overlay.mount([self.slots[n] for n in lowers], upper, work)
-
-    def fuse_overlayfs(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
-        from sandbox import fuse_overlay
-
-        self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work)
-
-    def fuse_overlayfs_squashed(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
-        from sandbox import fuse_overlay
-
-        self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work, squash=True)
-
-    def copy(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
-        from sandbox import copy_root
-
-        self.slots[slot] = copy_root.mount([self.slots[n] for n in lowers], upper)
 
 
 def run(spec: "dict[str, Any]", bpf: bytes, channel: int, directory: str) -> "NoReturn":
@@ -165,7 +81,7 @@ class Keeper:
     def __init__(self, spec: "dict[str, Any]", bpf: bytes, channel: int, directory: str) -> None:
         self.spec, self.bpf, self.cli, self.directory = spec, bpf, channel, directory
         self.annotations: dict[str, str] = spec["annotations"]
-        self.opened = Opened()
+        self.sources = Sources()
         self.pid = self.helper = 0  # init and network helper, as this pid namespace numbers them
         self.host_pid = 0
         self.init = -1
@@ -181,7 +97,7 @@ class Keeper:
         os.chdir(self.directory)
         plan = plans.make(self.spec, self.bpf)
         for verb, *arguments in plan["open"]:
-            getattr(self.opened, verb)(*arguments)
+            getattr(self.sources, verb)(*arguments)
         if not self._await_go():
             return EXIT_FAILED
         if oci.maps_id(self.spec["linux"]["uidMappings"], 0):
@@ -192,12 +108,12 @@ class Keeper:
         os.mkdir("root", 0o700)
         try:
             for verb, *arguments in plan["build"]:
-                getattr(self.opened, verb)(*arguments)
+                getattr(self.sources, verb)(*arguments)
             if self._look_up_user():
                 plan = plans.with_user(plan, self.spec, self.bpf)
             user = self.spec["process"]["user"]
             for verb, *arguments in plan["give"]:
-                getattr(self.opened, verb)(*arguments, user["uid"], user["gid"])
+                getattr(self.sources, verb)(*arguments, user["uid"], user["gid"])
             self._start_init(plan["init"])
             try:
                 self._await_exec()
@@ -218,7 +134,7 @@ class Keeper:
         lookup = self.annotations.get("dev.sbx.home") == "lookup"
         if not text and not lookup:
             return False
-        return users.complete(self.spec, self.opened.slots[0], text)
+        return users.complete(self.spec, self.sources.slots[0], text)
 
     # -- the init --
 
@@ -233,11 +149,11 @@ class Keeper:
             os.close(ours)
             os.close(self.cli)
             linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
-            init.run(steps, theirs, self.opened.slots)
+            init.run(steps, theirs, self.sources.slots)
         os.close(theirs)
-        for fd in self.opened.slots.values():
+        for fd in self.sources.slots.values():
             os.close(fd)
-        self.opened.slots.clear()
+        self.sources.slots.clear()
         self.pid, self.init = pid, ours
 
     def _enter_time_namespace(self) -> None:
@@ -403,7 +319,7 @@ class Keeper:
     def _clean(self) -> None:
         """Remove what belongs to subordinate ids; the cli removes the folder itself."""
         here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for fd in self.opened.slots.values():
+        for fd in self.sources.slots.values():
             os.close(fd)
         if self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
             try:

@@ -23,13 +23,13 @@ _NUMBERS_BELOW_424 = {
         "clone": 56, "umask": 95, "ptrace": 101, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155,
         "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "ioctl": 16,
         "socket": 41, "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322, "keyctl": 250, "ioprio_set": 251,
-        "socketpair": 53, "getdents64": 217, "statfs": 137, "fstatfs": 138,
+        "socketpair": 53, "getdents64": 217, "statfs": 137, "fstatfs": 138, "syncfs": 306,
     },
     "aarch64": {
         "clone": 220, "umask": 166, "ptrace": 117, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41,
         "prctl": 167, "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "ioctl": 29,
         "socket": 198, "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281, "keyctl": 219, "ioprio_set": 30,
-        "socketpair": 199, "getdents64": 61, "statfs": 43, "fstatfs": 44,
+        "socketpair": 199, "getdents64": 61, "statfs": 43, "fstatfs": 44, "syncfs": 267,
     },
 }  # fmt: skip
 _NUMBERS_FROM_424 = {
@@ -73,7 +73,14 @@ SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
 SECCOMP_RET_USER_NOTIF = 0x7FC00000
 
 # ioctl_tty(2), netdevice(7), keyctl(2)
-TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCGPTN = 0x540E, 0x5413, 0x5414, 0x40045431, 0x5441, 0x80045430
+TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCGPTN = (
+    0x540E,
+    0x5413,
+    0x5414,
+    0x40045431,
+    0x5441,
+    0x80045430,
+)
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 0x8913, 0x8914, 1, 2, 2, 0o2000000
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -225,7 +232,9 @@ def fsmount(fs: int, attributes: int = 0) -> int:
     return syscall("fsmount", fs, FSMOUNT_CLOEXEC, attributes)
 
 
-def mount_setattr(fd: int, path: str, flags: int, set_: int, clear: int = 0, propagation: int = 0, userns: int = 0) -> None:
+def mount_setattr(
+    fd: int, path: str, flags: int, set_: int, clear: int = 0, propagation: int = 0, userns: int = 0
+) -> None:
     """Set and clear MOUNT_ATTR_* of a mount, with AT_RECURSIVE of the whole tree; the kernel keeps locked flags."""
     attr = _struct((set_, 8), (clear, 8), (propagation, 8), (userns, 8))
     syscall("mount_setattr", fd, os.fsencode(path), flags, attr, len(attr), subject=path)
@@ -255,6 +264,11 @@ def socketpair() -> tuple[int, int]:
     pair = bytes(bytearray(8))  # int[2] of our own for the kernel to fill
     syscall("socketpair", 1, 5 | SOCK_CLOEXEC, 0, pair)
     return int.from_bytes(pair[:4], sys.byteorder), int.from_bytes(pair[4:], sys.byteorder)
+
+
+def syncfs(fd: int) -> None:
+    """Write what is cached of the file system that `fd` lies on to its disk."""
+    syscall("syncfs", fd)
 
 
 # -- rights --

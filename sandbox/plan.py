@@ -1,7 +1,7 @@
 """Spec -> flat lists of steps, which the keeper and the init execute without deciding anything.  (launch, hot)
 
 Pure: no system call, no look at the host; `--print-plan` shows it, golden tests hold it.  A step is a tuple
-(verb, arguments...) of marshal's types; the verb is the name of a function in keeper.py (open, build) or init.py (init).
+(verb, arguments...) of marshal types; the verb is the name of a function in sources.py (open, build, give) or init.py (init).
 Things that the keeper opens for the init travel as slots: numbers, filled in at run time.
 
   open   by the keeper as the caller, while the id maps are being written: descriptors of layers and volume sources

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox import idmap, trees, userns
+from sandbox import linux, idmap, trees, userns
 from sandbox.errors import SandboxError, printable, tell
 from sandbox.image.archive import Layer
 from sandbox.image.feeder import Expected, Feeder, consume
@@ -80,6 +80,8 @@ class Layers:
                 return []
             try:
                 warnings = self._fill(fd, layer, maps, label)
+                # The files first, then the name: after a power loss a layer that has its name is whole.
+                linux.syncfs(fd)
                 os.rename(temporary, final)
                 return warnings
             except BaseException:
