@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 # marshal's format and our own may change between versions: both are part of the file's name.
+_LONGEST = 200
 _FORMAT = f"{sys.implementation.cache_tag}-1"
 
 
 def file_name(key: str) -> str:
-    """`key` as a file name: reversible, no slash, at most 255 bytes for keys of at most 80 characters."""
-    return "".join(c if c.isalnum() and c.isascii() or c in "-_.:@" else f"%{ord(c):x}," for c in key).replace(
-        "..", "%2e,."
-    )
+    """A file name for `key`: readable where it can be, a hash where it would be too long (255 bytes)."""
+    name = "".join(c if (c.isalnum() and c.isascii()) or c in "-_.:@" else f"%{ord(c):x}," for c in key)
+    return name if len(name) <= _LONGEST else f"{name[:100]}-{short_hash(key)}"
+
+
+def short_hash(text: str) -> str:
+    """64-bit FNV-1a of `text`, in hex: for names, not for secrets (importing hashlib costs 3 ms)."""
+    value = 0xCBF29CE484222325
+    for byte in text.encode("utf-8", "surrogateescape"):
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
 
 
 def stamp(path: str) -> tuple[str, int, int, int, int]:

@@ -71,9 +71,7 @@ def _merge(source: int, target: int, links: _Links, path: str = ".") -> None:
             links.names[key] = f"{path}/{name}"
 
 
-def _merge_folder(
-    name: str, status: os.stat_result, source: int, target: int, links: _Links, path: str
-) -> None:
+def _merge_folder(name: str, status: os.stat_result, source: int, target: int, links: _Links, path: str) -> None:
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
     try:
         try:

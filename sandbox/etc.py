@@ -28,9 +28,7 @@ def hosts(hostname: str, network: str, added: "Sequence[str]") -> str:
     return "\n".join(lines) + "\n"
 
 
-def resolv_conf(
-    network: str, servers: "Sequence[str]", search: "Sequence[str]", options: "Sequence[str]"
-) -> str:
+def resolv_conf(network: str, servers: "Sequence[str]", search: "Sequence[str]", options: "Sequence[str]") -> str:
     """Text of /etc/resolv.conf; "" when there is nothing to ask (no network and no --dns)."""
     lines = []
     if network == "host" and not servers:

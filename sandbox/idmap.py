@@ -9,6 +9,7 @@ A map is a plain dict (it goes through marshal):
 
 import os
 
+from sandbox import cache
 from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
@@ -248,15 +249,7 @@ def _explicit(uidmap: list[str], gidmap: list[str], mode: str) -> "dict[str, Any
         if os.getuid() == 0 and any(outside == 0 for _, outside, _ in entries):
             raise SandboxError(f"read {what} map", detail="root of the host is never mapped")
     words = "_".join("-".join(map(str, e)) for e in [*uids, *gids])
-    return _map("map", uids, gids, f"map-{words}" if len(words) < 100 else f"map-{_short(words)}")
-
-
-def _short(text: str) -> str:
-    """64-bit FNV-1a of `text`, in hex: a name, not a secret (importing hashlib costs 3 ms)."""
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return f"{value:016x}"
+    return _map("map", uids, gids, f"map-{words}" if len(words) < 100 else f"map-{cache.short_hash(words)}")
 
 
 def _map(mode: str, uid: "Entries", gid: "Entries", variant: str, note: str = "") -> "dict[str, Any]":

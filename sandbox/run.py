@@ -20,6 +20,8 @@ from sandbox import (
 )
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, SandboxError, tell
 
+EBADF = 9
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -170,7 +172,7 @@ def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", 
             oci.unset_environment(spec, name)
     values.environment(spec, opts["env"], opts["env_file"])
     if opts["umask"]:
-        if not opts["umask"].isdecimal() or int(opts["umask"], 8) > 0o777:
+        if not set(opts["umask"]) <= set("01234567") or int(opts["umask"], 8) > 0o777:
             raise SandboxError("read --umask", opts["umask"], EINVAL, hint="octal, like 0022")
         process["user"]["umask"] = int(opts["umask"], 8)
 
@@ -293,14 +295,26 @@ def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]
         annotations["dev.sbx.timeout"] = str(seconds)
     if not opts["interactive"]:
         annotations["dev.sbx.stdin"] = "null"
-    fds = [*range(3, 3 + int(opts["preserve_fds"] or 0)), *map(int, opts["preserve_fd"])]
+    fds = _descriptors(opts)
     if fds:
-        for fd in fds:
+        annotations["dev.sbx.fds"] = ",".join(fds)
+
+
+def _descriptors(opts: "Options") -> "list[str]":
+    """The caller's descriptors above 2 that the command gets; each must be open."""
+    words = [("--preserve-fds", opts["preserve_fds"] or "0"), *(("--preserve-fd", fd) for fd in opts["preserve_fd"])]
+    for option, word in words:
+        if not (word.isascii() and word.isdecimal()):
+            raise SandboxError(f"read {option}", word, EINVAL, hint="a number")
+    fds = []
+    for numbers in (range(3, 3 + int(words[0][1])), (int(word) for _, word in words[1:])):
+        for fd in numbers:
             try:
                 os.fstat(fd)
-            except OSError as error:
-                raise SandboxError.of("preserve descriptor", str(fd), error) from None
-        annotations["dev.sbx.fds"] = ",".join(map(str, fds))
+            except (OSError, OverflowError):
+                raise SandboxError("preserve descriptor", str(fd), EBADF) from None
+            fds.append(str(fd))
+    return fds
 
 
 def _write_cidfile(path: str, text: str) -> None:

@@ -1,11 +1,11 @@
 """Create user namespaces and write their id maps, by newuidmap and newgidmap where more than one id is mapped.  (mechanism, hot)
 
-    parent                       child (first process of the namespace)
-      clone(NEWUSER|...)  ------>  waits: read(go) blocks
-      newuidmap PID ...  \\ side
-      newgidmap PID ...  / by side
-      write(go, "1")      ------>  setgroups, setresgid, setresuid to 0; works
-      end of file on go   ------>  the parent died or could not map: exits, never runs unmapped
+parent                       child (first process of the namespace)
+  clone(NEWUSER|...)  ------>  waits: read(go) blocks
+  newuidmap PID ...  \\ side
+  newgidmap PID ...  / by side
+  write(go, "1")      ------>  setgroups, setresgid, setresuid to 0; works
+  end of file on go   ------>  the parent died or could not map: exits, never runs unmapped
 """
 
 import os

@@ -66,7 +66,9 @@ class Reader:
     def bind(self, source: str, destination: str, options: "list[str]") -> None:
         destination = values.absolute(destination, "volume")
         if destination == "/":
-            raise SandboxError("read volume", f"{source}:/", detail="the root can not be covered", hint="use rootfs:DIR")
+            raise SandboxError(
+                "read volume", f"{source}:/", detail="the root can not be covered", hint="use rootfs:DIR"
+            )
         path = os.path.abspath(source)
         try:
             mode = os.stat(path).st_mode & 0o170000

@@ -33,7 +33,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if errno:
         number = int(errno)
         code = {ENOENT: EXIT_NOT_FOUND, EACCES: EXIT_NOT_EXECUTABLE}.get(number, EXIT_NOT_EXECUTABLE)
-        raise SandboxError("execute", command[0], number, hint="the command is looked up on the host, in PATH", code=code)
+        raise SandboxError(
+            "execute", command[0], number, hint="the command is looked up on the host, in PATH", code=code
+        )
     return status if status >= 0 else EXIT_SIGNAL - status
 
 

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox import linux, idmap, trees, userns
+from sandbox import idmap, linux, trees, userns
 from sandbox.errors import SandboxError, printable, tell
 from sandbox.image.archive import Layer
 from sandbox.image.feeder import Expected, Feeder, consume
