@@ -20,8 +20,6 @@ from sandbox import (
 )
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, SandboxError, tell
 
-EBADF = 9
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     Options = dict[str, Any]
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
+_EBADF = 9
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _EMPTY_CONFIG: "dict[str, Any]" = {
     "Env": [], "Cmd": ["/bin/sh"], "Entrypoint": [], "WorkingDir": "/", "User": "", "Volumes": [], "Labels": {},
@@ -312,7 +311,7 @@ def _descriptors(opts: "Options") -> "list[str]":
             try:
                 os.fstat(fd)
             except (OSError, OverflowError):
-                raise SandboxError("preserve descriptor", str(fd), EBADF) from None
+                raise SandboxError("preserve descriptor", str(fd), _EBADF) from None
             fds.append(str(fd))
     return fds
 
