@@ -232,6 +232,11 @@ class Init:
     def parent_death_signal(self) -> None:
         linux.prctl(linux.PR_SET_PDEATHSIG, 9)
 
+    def effective(self) -> None:
+        """All that is permitted in effect again; a bit that the kernel does not know is ignored."""
+        every = caps.mask(caps.NAMES)
+        linux.capset(every, every, 0)
+
     def capabilities(self, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
         caps.apply(effective, permitted, inheritable, ambient)
 

@@ -170,7 +170,9 @@ def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
     init.append(("cwd", process["cwd"]))
     init.append(("parent_death_signal",))
     if bpf and not process["noNewPrivileges"]:
-        # Without no_new_privs loading a filter takes CAP_SYS_ADMIN, which the next step gives up.
+        # Without no_new_privs loading a filter takes CAP_SYS_ADMIN: leaving uid 0 made it ineffective, the next step
+        # gives it up.
+        init.append(("effective",))
         init.append(("seccomp", bpf))
     init.append(("capabilities", *(caps.mask(sets.get(name, ())) for name in caps.SETS[1:])))
     if process["noNewPrivileges"]:
