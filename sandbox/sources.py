@@ -64,7 +64,7 @@ class Sources:
             os.chown(f"/proc/self/fd/{self.slots[slot]}", uid, gid)
             if os.stat(self.slots[slot]).st_mode & 0o170000 != 0o040000:
                 return
-            for _, folders, files, fd in os.fwalk(f"/proc/self/fd/{self.slots[slot]}", follow_symlinks=False):
+            for _, folders, files, fd in os.fwalk(".", dir_fd=self.slots[slot]):
                 for name in (*folders, *files):
                     os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
         except OSError as error:

@@ -56,7 +56,9 @@ class Reader:
         if settings["type"] == "bind":
             if settings.get("bind-propagation", "rprivate") not in mounts.PROPAGATION:
                 raise SandboxError("read --mount", text, detail="only private propagation is to be had")
-            self.bind(settings.get("source", ""), settings["destination"], words)
+            if not settings.get("source"):
+                raise SandboxError("read --mount", text, EINVAL, detail="no source")
+            self.bind(settings["source"], settings["destination"], words)
         elif settings["type"] == "tmpfs":
             options = [f"{k[6:]}={settings[k]}" for k in ("tmpfs-size", "tmpfs-mode") if k in settings]
             self.tmpfs(f"{settings['destination']}:{','.join([*words, *options])}")
@@ -107,6 +109,8 @@ class Reader:
         """One `--tmpfs DESTINATION[:OPTIONS]`."""
         destination, _, options = text.partition(":")
         destination = values.absolute(destination, "--tmpfs")
+        if destination == "/":
+            raise SandboxError("read --tmpfs", destination, detail="the root can not be covered")
         words = ["nosuid", "nodev"]
         for option in options.split(",") if options else ():
             key, equals, value = option.partition("=")
