@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Sbx, _descendants, _mounts, leftovers
 from images import Images
+from support import Sbx, descendants, leftovers, mount_points
 
 SECONDS = 2.0  # from the kill until nothing may be left
 START = 0.06  # the kills are spread over this time, in which a run starts
@@ -130,18 +130,18 @@ class After:
 
     def __init__(self, sbx: Sbx, image: str) -> None:
         self.sbx, self.image = sbx, image
-        self.processes, self.mounts = set(_descendants()), _mounts()
+        self.processes, self.mounts = set(descendants()), mount_points()
 
     def left(self) -> list[str]:
-        found = [f"process {pid}: {words}" for pid, words in _descendants().items() if pid not in self.processes]
-        found += [f"mount {point}" for point in _mounts() if point not in self.mounts]
+        found = [f"process {pid}: {words}" for pid, words in descendants().items() if pid not in self.processes]
+        found += [f"mount {point}" for point in mount_points() if point not in self.mounts]
         # Folders of containers go with the next command.
         return found + [
             line for line in leftovers(self.sbx.store) if not line.startswith(f"{self.sbx.store}/containers/")
         ]
 
     def end_all(self) -> None:
-        for pid in set(_descendants()) - self.processes:
+        for pid in set(descendants()) - self.processes:
             os.kill(pid, signal.SIGKILL)
 
     def nothing_stays(self, what: str) -> None:
@@ -201,7 +201,7 @@ def test_a_payload_that_does_not_want_to_end(who: str, after: After) -> None:
     what = f"{who}, while running"
     process = after.sbx.popen("run", "host:", "/usr/bin/python3", "-Ic", STUBBORN)
     assert process.stdout and process.stdout.readline() == "ready\n", process.communicate()
-    inside = [pid for pid in _descendants() if pid not in after.processes]
+    inside = [pid for pid in descendants() if pid not in after.processes]
     assert len(inside) >= 6  # cli, keeper, the payload and three daemons
     kill(who, process, 0)
     status, err = end_of(process, what)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sbx
 from images import Images
+from support import Sbx
 
 from sandbox import idmap
 
