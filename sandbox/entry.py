@@ -166,6 +166,7 @@ def _reserve_standard_descriptors() -> None:
             os.fstat(fd)
         except OSError:
             os.open("/dev/null", os.O_RDONLY)  # the lowest free number
+            os.set_inheritable(fd, True)  # the command that is run would fall into the same hole
 
 
 def _switch_on_packages() -> None:
