@@ -14,9 +14,9 @@ SIGKILL too, the kernel ends the payload, slirp4netns and fuse-overlayfs with it
                                        starts slirp4netns or pasta
                                        <--------------------------- ("fd", n)    only with a terminal
                                        ("go",) ----------------------------->   only with a terminal
-                                       ("go",) ----------------------------->   pivot_root, rights, filter
+      <--------- ("started", pid)      ("go",) ----------------------------->   pivot_root, rights, filter
                                        <--------------------------- end of file: exec succeeded
-      <--------- ("started", pid)      waits for the payload, the helpers, the cli
+                                       waits for the payload, the helpers, the cli
       ("signal", n) ------------->     kill(init, n)
       end of file --------------->     the cli is gone: kill(init, SIGKILL)
       <-------- exit status            removes upper, work; exits
@@ -201,13 +201,14 @@ class Keeper:
             self.terminal = console.Console(linux.pidfd_getfd(pidfd, master))
             os.close(pidfd)
             _send(self.init, "go")
+        # Said before it is true: what takes time is done, and a payload that says it is ready gets every signal.
+        _send(self.cli, "started", self.host_pid)
         _send(self.init, "go")
         self._receive("")
         os.close(self.init)
         self.init = -1
         # From now on the end of the cli is seen on its channel, and there is time to clean up.
         linux.prctl(linux.PR_SET_PDEATHSIG, 0)
-        _send(self.cli, "started", self.host_pid)
 
     # -- waiting --
 

@@ -3,6 +3,7 @@
 import fcntl
 import marshal
 import os
+import select
 
 from sandbox import keeper, linux, paths, trees, userns
 from sandbox.errors import EXIT_SIGNAL, SandboxError, tell
@@ -47,7 +48,7 @@ class Container:
             os.mkdir(fresh, 0o700)
         lock = -1
         try:
-            if not _maps_caller(self.maps):
+            if not _keeper_is_caller(self.maps):
                 # The keeper is somebody else's uid on disk; nobody but us can enter the parent.
                 os.chmod(fresh, 0o1777)
             lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -116,9 +117,9 @@ class Draft(Container):
         """Nothing: the files are what the spec binds."""
 
 
-def _maps_caller(maps: "dict[str, Any]") -> bool:
-    own = os.getuid()
-    return any(outside <= own < outside + count for _, outside, count in maps["uid"])
+def _keeper_is_caller(maps: "dict[str, Any]") -> bool:
+    """Whether the keeper, root of the namespace where there is one, has the caller's uid on disk."""
+    return all(outside == os.getuid() for inside, outside, _ in maps["uid"] if inside == 0)
 
 
 def remove_leftover(parent: str, name: str, maps: "dict[str, Any]") -> None:
@@ -229,6 +230,7 @@ class _Attendance:
 
     def take_signal(self, number: int, _: object) -> None:
         """To the payload once it runs; before, it ends the start, however long a helper would make it wait."""
+        self._take_records(block=False)  # `started` may have come, and the payload may have told the sender
         if self.started:
             _send(self.channel, "signal", number)
         else:
@@ -247,14 +249,10 @@ class _Attendance:
 
     def follow(self, container: Container) -> int:
         """Take the keeper's records until its end; returns the exit status or raises what went wrong first."""
-        while message := _read(self.channel):
-            record = marshal.loads(message)
-            if record[0] == "error":
-                self.failed = self.failed or SandboxError.from_tuple(record[1])
-            elif record[0] == "warn":
-                tell(record[1])
-            elif record[0] == "started":
-                self.started = True
+        swept = False
+        while self._take_records(block=True):
+            if self.started and not swept:
+                swept = True
                 sweep(container)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if self.failed:
@@ -265,6 +263,26 @@ class _Attendance:
             words = f"its keeper was killed by signal {-status}"
             raise SandboxError("wait for container", container.id[:12], detail=words)
         return status
+
+
+    def _take_records(self, *, block: bool) -> bool:
+        """One record of the keeper, or without `block` those that are there; False at the end of file."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        while block or poll.poll(0):
+            message = _read(self.channel)
+            if not message:
+                return False
+            record = marshal.loads(message)
+            if record[0] == "error":
+                self.failed = self.failed or SandboxError.from_tuple(record[1])
+            elif record[0] == "warn":
+                tell(record[1])
+            elif record[0] == "started":
+                self.started = True
+            if block:
+                break
+        return True
 
 
 def _read(channel: int) -> bytes:
