@@ -59,6 +59,9 @@ class Place:
         self.runtime = tempfile.mkdtemp(prefix="sbx-bench-", dir="/tmp")
         home = f"{self.work}/home"
         os.mkdir(home, 0o700)
+        # `sbx wrap` makes the working directory writable, and so refuses one that holds the home folder.
+        os.mkdir(f"{self.work}/project")
+        os.chdir(f"{self.work}/project")
         self.environment = {
             "HOME": home,
             "XDG_RUNTIME_DIR": self.runtime,
@@ -85,7 +88,7 @@ class Place:
     def attempt(self, command: list[str], seconds: float = 60) -> "subprocess.CompletedProcess[str]":
         try:
             return subprocess.run(
-                command, env=self.environment, cwd=self.work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                command, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                 timeout=seconds, errors="replace",
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -173,6 +176,7 @@ class Place:
                     os.kill(int(file.read()), signal.SIGKILL)
             except (OSError, ValueError):
                 pass
+        os.chdir("/")
         self.attempt([self.sbx, "unshare", "rm", "-rf", self.work, self.runtime])
         for path in (self.work, self.runtime):
             shutil.rmtree(path, ignore_errors=True)
