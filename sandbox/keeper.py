@@ -198,7 +198,8 @@ class Keeper:
             if master is None:
                 raise SandboxError("start init", detail="it died before it had a terminal")
             pidfd = linux.pidfd_open(self.pid)
-            self.terminal = console.Console(linux.pidfd_getfd(pidfd, master))
+            interactive = self.annotations.get("dev.sbx.stdin") != "null"
+            self.terminal = console.Console(linux.pidfd_getfd(pidfd, master), interactive=interactive)
             os.close(pidfd)
             _send(self.init, "go")
         # Said before it is true: what takes time is done, and a payload that says it is ready gets every signal.

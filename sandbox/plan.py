@@ -161,7 +161,7 @@ def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
             raise SandboxError("set resource limit", limit["type"], detail="no such limit")
         init.append(("rlimit", RLIMITS[limit["type"]], limit["soft"], limit["hard"]))
     init.append(("umask", user.get("umask", 0o022)))
-    if annotations.get("dev.sbx.stdin") == "null":
+    if annotations.get("dev.sbx.stdin") == "null" and not process["terminal"]:
         init.append(("null_stdin",))
     if annotations.get("dev.sbx.init") == "reaper":
         init.append(("reaper",))
@@ -185,7 +185,8 @@ def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
 
 def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
     """`plan` again, after the user was looked up in the image: the mount part is the same, ids and rights are new."""
-    init = [step for step in plan["init"] if step[0] in _BEFORE_PROCESS]
+    uid = spec["process"]["user"]["uid"]
+    init = [("terminal", uid) if s[0] == "terminal" else s for s in plan["init"] if s[0] in _BEFORE_PROCESS]
     _process(spec, bpf, init)
     return {**plan, "init": init}
 
