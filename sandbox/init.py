@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+_ROOT_IS_GONE = (5, 103, 107, 116)  # EIO, ECONNABORTED, ENOTCONN, ESTALE
+
 
 class Init:
     """The state of the steps: descriptors of the slots, of the root, and the channel to the keeper."""
@@ -264,7 +266,9 @@ class Init:
                 os.execve(path, args, environment)
             except OSError as error:
                 if error.errno not in (ENOENT, ENOTDIR, EACCES):
-                    raise SandboxError("execute", name, error.errno or 0, code=EXIT_NOT_EXECUTABLE) from None
+                    # A root file system that went away is not the command's fault.
+                    code = EXIT_FAILED if error.errno in _ROOT_IS_GONE else EXIT_NOT_EXECUTABLE
+                    raise SandboxError("execute", name, error.errno or 0, code=code) from None
                 if error.errno == EACCES or os.path.exists(path):
                     denied = error.errno
         if denied == EACCES:

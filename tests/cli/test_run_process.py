@@ -389,8 +389,9 @@ def test_profile_of_ones_own(box, tmp_path):
 def test_preserve_fds(box, tmp_path):
     (tmp_path / "in").write_text("through descriptor")
     fd = os.open(tmp_path / "in", os.O_RDONLY)
-    third = os.dup2(fd, 3) if fd != 3 else 3
-    other = os.dup2(fd, 17)
+    # 3 is likely a descriptor of pytest's own: it is put back.
+    kept = {number: os.dup(number) for number in (3, 17) if os.path.exists(f"/proc/self/fd/{number}")}
+    third, other = os.dup2(fd, 3), os.dup2(fd, 17)
     try:
         done = box("ls /proc/self/fd | tr '\\n' ' '; cat <&3", "--preserve-fds=1", pass_fds=(third, other))
         assert (done.returncode, done.stderr) == (0, "")
@@ -402,6 +403,9 @@ def test_preserve_fds(box, tmp_path):
     finally:
         for number in {fd, third, other}:
             os.close(number)
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def test_preserve_a_descriptor_that_is_closed(own_box, refused, no_leftovers):
