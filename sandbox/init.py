@@ -49,6 +49,9 @@ class Init:
     def loopback(self) -> None:
         linux.loopback_up()
 
+    def unreachable(self, network: str, prefix: int) -> None:
+        linux.unreachable_route(network, prefix)
+
     def root(self, slot: int, attributes: int) -> None:
         """Attach the root file system in this mount namespace; `root` is a folder the keeper made for it."""
         mounts.restrict(self.slots[slot], attributes, subject="/")

@@ -322,3 +322,21 @@ def loopback_up() -> None:
         ioctl(fd, SIOCSIFFLAGS, request)
     finally:
         os.close(fd)
+
+
+def unreachable_route(network: str, prefix: int) -> None:
+    """Make an IPv4 network unreachable in the current network namespace: rtnetlink(7), RTM_NEWROUTE, RTN_UNREACHABLE."""
+    address_bytes = bytes(int(part) for part in network.split("."))
+    # struct rtmsg: family, dst_len, src_len, tos, table main, protocol static, scope universe, type; flags
+    route = bytes((AF_INET, prefix, 0, 0, 254, 4, 0, 7)) + bytes(4) + _struct((8, 2), (1, 2)) + address_bytes
+    # struct nlmsghdr: length, RTM_NEWROUTE, REQUEST | ACK | CREATE | EXCL, sequence number, port
+    message = _struct((16 + len(route), 4), (24, 2), (0x605, 2), (1, 4), (0, 4)) + route
+    fd = syscall("socket", 16, 3 | SOCK_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW, NETLINK_ROUTE
+    try:
+        os.write(fd, message)  # not connected: it goes to the kernel
+        answer = os.read(fd, 4096)
+        error = -int.from_bytes(answer[16:20], sys.byteorder, signed=True)  # struct nlmsgerr
+        if error and error != 17:  # EEXIST
+            raise OSError(error, os.strerror(error), f"{network}/{prefix}")
+    finally:
+        os.close(fd)

@@ -7,7 +7,7 @@ Things that the keeper opens for the init travel as slots: numbers, filled in at
   open   by the keeper as the caller, while the id maps are being written: descriptors of layers and volume sources
   build  by the keeper as root of the namespace: overlays
   give   by the keeper once the user is known: volumes that change owner
-  init   by the init, in this order: hostname, loopback, root, mounts, devices, sysctls, masked and read-only paths,
+  init   by the init, in this order: hostname, loopback, routes, root, mounts, devices, sysctls, masked and read-only paths,
          pivot_root, session, limits, working directory, ids, rights, seccomp last, exec.  Sysctls come before
          the paths that make /proc/sys read-only.
 """
@@ -31,6 +31,8 @@ RLIMITS = {
     "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
     "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }  # fmt: skip
+# Where clouds hand a machine its credentials: behind the helper's default route, without these.
+_UNREACHABLE = (("169.254.0.0", 16), ("100.100.100.200", 32))
 _LOCKED = linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
 _DEVICE_ATTRIBUTES = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
 
@@ -57,6 +59,8 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
         init.append(("hostname", spec["hostname"]))
     if "network" in kinds:
         init.append(("loopback",))
+        if spec["annotations"].get("dev.sbx.network") in ("slirp4netns", "pasta"):
+            init += [("unreachable", network, prefix) for network, prefix in _UNREACHABLE]
     # The host's own root as it is (wrap): read-only with everything mounted below, set-uid files and devices void.
     read_only = spec["root"]["readonly"] and spec["annotations"].get("dev.sbx.storage", "bind") == "bind"
     init.append(("root", 0, _LOCKED if read_only else 0))
@@ -192,7 +196,7 @@ def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
 
 
 _BEFORE_PROCESS = {
-    "hostname", "loopback", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "readonly", "mask",
+    "hostname", "loopback", "unreachable", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "readonly", "mask",
     "readonly_root", "pivot_root",
 }  # fmt: skip
 
