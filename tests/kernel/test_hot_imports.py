@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Sbx
 from images import Images
+from support import Sbx
 
 # What the interpreter itself imports with -IS, before the first line of ours.
 INTERPRETER = """
