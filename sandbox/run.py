@@ -1,6 +1,7 @@
 """`sbx run IMAGE CMD`: image, profile and options -> spec; then the launcher.  (front, hot)"""
 
 import os
+import sys
 import time
 
 from sandbox import (
@@ -55,7 +56,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
         spec = build(opts, image, operands[1:], profile["fragment"], maps, driver, container)
         if shown:
             show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
-            cold.call(show, spec, profile["bpf"], maps)
+            sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
             return 0
         if opts["cidfile"]:
             _write_cidfile(opts["cidfile"], container.id)

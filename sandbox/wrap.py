@@ -4,6 +4,7 @@ The caller keeps its own id inside, so what it writes belongs to it; one id need
 """
 
 import os
+import sys
 
 from sandbox import cold, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError
@@ -31,7 +32,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
         spec = build(opts, operands, profile["fragment"], maps, container)
         if shown:
             show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
-            cold.call(show, spec, profile["bpf"], maps)
+            sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
             return 0
     except BaseException:
         container.remove()

@@ -1,26 +1,29 @@
-"""`--print-config` and `--print-plan`: the spec as JSON, the plan as text, on stdout.  (cold)"""
+"""`--print-config` and `--print-plan`: the spec as JSON, the plan as text.  (cold)"""
 
 import json
 import os
-import sys
 from typing import Any
 
 from sandbox import linux, overlay, plan, userns, users
 from sandbox.errors import SandboxError
 
 
-def config(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> None:
+def config(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> str:
     """The OCI config.json, with the user looked up in the image; the compiled filter is not part of it."""
     del bpf
     _look_up_user(spec, maps)
-    json.dump(spec, sys.stdout, indent=2, ensure_ascii=False)
-    print()
+    text = json.dumps(spec, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a word of the command line that is no UTF-8
+        text = json.dumps(spec, indent=2)
+    return text + "\n"
 
 
-def steps(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> None:
+def steps(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> str:
     """The steps of keeper and init, one a line, with the user looked up in the image."""
     _look_up_user(spec, maps)
-    sys.stdout.write(plan.text(plan.make(spec, bpf)))
+    return plan.text(plan.make(spec, bpf))
 
 
 def _look_up_user(spec: dict[str, Any], maps: dict[str, Any]) -> None:

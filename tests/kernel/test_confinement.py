@@ -197,7 +197,7 @@ def host_sockets(host_home: Path) -> Iterator[dict[str, Any]]:
     ):
         one.bind(abstract.replace("@", "\0"))
         one.listen()
-        two.bind(f"/tmp/sbx-confinement-{os.getpid()}")
+        two.bind(f"/tmp/confinement-{os.getpid()}")
         two.listen()
         try:
             yield {
@@ -504,7 +504,7 @@ def test_R61_files_of_the_host(view: View, host_home: Path) -> None:
         assert view.found["node"][path] in (["char", 1, 3], ["folder", 0, 0], "ENOENT", "EACCES"), path
     if not str(host_home).startswith("/tmp/"):
         assert view.found["list"]["/tmp"] == []
-    assert f"sbx-confinement-{os.getpid()}" not in view.found["list"]["/tmp"]
+    assert f"confinement-{os.getpid()}" not in view.found["list"]["/tmp"]
 
 
 @pytest.mark.requires("seccomp")
