@@ -54,3 +54,18 @@ def apply(effective: int, permitted: int, inheritable: int, ambient: int) -> Non
     for number in range(64):
         if ambient >> number & 1:
             linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, number)
+
+
+def pass_on() -> int:
+    """Let the programs that this process starts have its capabilities, though it is not uid 0; returns which.
+
+    What is left to do afterwards is `apply(held, held, 0, 0)`.
+    """
+    held = 0
+    for number in range(64):
+        try:
+            held |= linux.prctl(linux.PR_CAPBSET_READ, number) << number
+        except OSError:
+            break  # past the kernel's last capability
+    apply(held, held, held, held)
+    return held

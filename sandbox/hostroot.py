@@ -38,6 +38,18 @@ def home() -> str:
     return os.path.realpath(value) if value.startswith("/") and value != "/" else ""
 
 
+def homes() -> list[str]:
+    """The folders to hide, outer ones first: what HOME says, and passwd(5) where that is a folder of the caller's own."""
+    found = [home()]
+    try:
+        known = os.path.realpath(paths.home_of_user())
+        if os.stat(known).st_uid == os.getuid():
+            found.append(known)
+    except (OSError, SandboxError):
+        pass  # no such user, no such folder
+    return [path for path in sorted(set(found)) if path not in ("", "/") and os.path.isdir(path)]
+
+
 def mount_points() -> list[str]:
     """Where the host has mounts, from /proc/self/mountinfo (proc(5): field 5, octal escapes)."""
     points = []
@@ -111,9 +123,7 @@ def hide(spec: "dict[str, Any]") -> None:
     """Mask the secrets, the caller's home where it is not below /home, and the store."""
     # The store may be anywhere that shows in a view of the whole root (/data/sbx); where it does not show, no harm.
     masked = [*spec["linux"]["maskedPaths"], *SECRETS, os.path.realpath(paths.store())]
-    path = home()
-    if path and path.split("/")[1] in SYSTEM:
-        masked.append(path)
+    masked += [path for path in homes() if path.split("/")[1] in SYSTEM]
     spec["linux"]["maskedPaths"] = list(dict.fromkeys(masked))
 
 

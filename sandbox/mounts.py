@@ -155,11 +155,18 @@ def restrict(mount_fd: int, attributes: int, cleared: int = 0, subject: str = ""
 
 
 def mask(root: int, path: str, null: int) -> None:
-    """Cover `path`: a file by `null` (our own /dev/null), a folder by an empty read-only tmpfs; absent is fine."""
+    """Cover `path`: a file by `null` (our own /dev/null), a folder by an empty read-only tmpfs; absent is fine.
+
+    Below a folder that is closed to us (it belongs to an id outside of the map), that folder is covered.
+    """
     try:
         fd = linux.openat2(root, path, os.O_PATH | os.O_NOFOLLOW, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
         if error.errno in (ENOENT, 20):
+            return
+        parent = path.rstrip("/").rpartition("/")[0]
+        if error.errno == EACCES and parent:
+            mask(root, parent, null)
             return
         raise SandboxError.of("mask", path, error) from None
     try:

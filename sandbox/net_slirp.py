@@ -7,7 +7,7 @@ reach (`--disable-host-loopback`, `--no-map-gw`).
 
 import os
 
-from sandbox import userns
+from sandbox import caps, userns
 from sandbox.errors import EACCES, ENOENT, SandboxError
 
 ADDRESS, GATEWAY, NAMESERVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
@@ -38,6 +38,12 @@ def start(program: str, pid: int) -> int:
     path = userns.find(program)
     if not path:
         raise SandboxError("find program", program, ENOENT, hint=_INSTALL[program])
+    if program == "slirp4netns" and os.geteuid():
+        # Its own sandbox, which we do not want to do without, starts with setegid(0).
+        raise SandboxError(
+            "connect network", program, detail="it must be root of the namespace, which has only your own id",
+            hint="`--network pasta` can do it",
+        )  # fmt: skip
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -63,11 +69,16 @@ def _spawn(path: str, arguments: tuple[str, ...], *copies: tuple[int, int]) -> i
         (os.POSIX_SPAWN_DUP2, 1, 2),
         *((os.POSIX_SPAWN_DUP2, fd, number) for fd, number in copies),
     ]
+    # To enter the namespace takes rights, which an exec by another uid than 0 (wrap) loses.
+    held = caps.pass_on() if os.geteuid() else 0
     try:
         # pasta takes an ignored SIGPIPE, as Python leaves it, for a failure.
         return os.posix_spawn(path, arguments, {}, file_actions=actions, setsigdef=[_SIGPIPE])
     except OSError as error:
         raise SandboxError.of("start program", path, error) from None
+    finally:
+        if held:
+            caps.apply(held, held, 0, 0)
 
 
 def _start_slirp4netns(path: str, namespace: int) -> int:

@@ -12,11 +12,11 @@ def _base(variable: str, fallback: str) -> str:
         return value
     home = os.environ.get("HOME", "")
     if not home.startswith("/"):
-        home = _home_of_user()
+        home = home_of_user()
     return f"{home}/{fallback}"
 
 
-def _home_of_user() -> str:
+def home_of_user() -> str:
     """The home folder of passwd(5), for callers without HOME (cron, `env -i`)."""
     uid = str(os.getuid())
     try:

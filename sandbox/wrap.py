@@ -78,8 +78,9 @@ def build(
     if network == "host":
         kept = [namespace for namespace in spec["linux"]["namespaces"] if namespace["type"] != "network"]
         spec["linux"]["namespaces"] = kept
-    _mounts(spec, opts, directory, network, container)
+    # Before what is hidden is added: `unmask=ALL` is about /proc and /sys.
     values.security(spec, opts["security_opt"])
+    _mounts(spec, opts, directory, network, container)
     annotations.update({"dev.sbx.storage": "bind", "dev.sbx.network": network, "dev.sbx.image": "wrap:"})
     if opts["timeout"]:
         annotations["dev.sbx.timeout"] = str(values.seconds(opts["timeout"], "--timeout"))
@@ -109,23 +110,23 @@ def _mounts(spec: "dict[str, Any]", opts: "Options", directory: str, network: st
     )  # fmt: skip
     if network == "host":
         spec["linux"]["maskedPaths"].append("/sys/fs/cgroup")  # the host's own come along with its /sys
-    home = hostroot.home()
+    homes = hostroot.homes()
     hidden = {"/home": 0o755, "/root": 0o700, "/run": 0o755, "/mnt": 0o755, "/media": 0o755}
     for path, mode in {**hidden, "/tmp": 0o1777, "/var/tmp": 0o1777}.items():
         if os.path.isdir(path) and not os.path.islink(path):
             spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}"))
-    if home:
+    for home in homes:
         # Empty and private: programs that write dot files find a place for them.
         spec["mounts"].append(oci.mount(home, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700"))
     hostroot.hide(spec)
-    spec["linux"]["maskedPaths"] = [path for path in spec["linux"]["maskedPaths"] if path != home]
+    spec["linux"]["maskedPaths"] = [path for path in spec["linux"]["maskedPaths"] if path not in homes]
     if network in ("slirp4netns", "pasta"):
         from sandbox import etc
 
         source = container.write("resolv.conf", etc.resolv_conf(network, (), (), ()))
         spec["mounts"].append(oci.mount("/etc/resolv.conf", "bind", source, "bind", "ro", "nosuid", "nodev"))
     reader = volumes.Reader(spec, container.directory, sockets=False)
-    _refuse_everything(directory, home)
+    _refuse_everything(directory, homes)
     for path, options in [
         (directory, ["rw", *(["idmap"] if os.getuid() == 0 else [])]),
         *((os.path.abspath(path), ["rw"]) for path in opts["rw"]),
@@ -138,9 +139,9 @@ def _mounts(spec: "dict[str, Any]", opts: "Options", directory: str, network: st
         spec["linux"]["maskedPaths"].append(os.path.abspath(path))
 
 
-def _refuse_everything(directory: str, home: str) -> None:
+def _refuse_everything(directory: str, homes: "list[str]") -> None:
     """A working directory that holds all that is to be hidden."""
-    if directory == "/" or (home and f"{home}/".startswith(f"{directory}/")):
+    if directory == "/" or any(f"{home}/".startswith(f"{directory}/") for home in homes):
         raise SandboxError(
             "wrap", directory, detail="the working directory would be writable, and it holds your home",
             hint="change to a project's folder, or name one: -w DIR",
