@@ -4,6 +4,7 @@ For looking at and repairing files of subordinate ids: inside, the caller is roo
 """
 
 import os
+import signal
 from typing import Any
 
 from sandbox import idmap, linux, userns
@@ -23,6 +24,11 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         _child(command, maps, go_read, go_write, fail_write)
     os.close(go_read)
     os.close(fail_write)
+    # A terminal sends these to both of us: what they mean is the command's business.  The others come to us alone.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda n, _: _pass_on(pid, n))
     try:
         userns.write_maps(pid, maps)
         os.write(go_write, b"1")
@@ -31,12 +37,18 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     errno = os.read(fail_read, 16)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if errno:
-        number = int(errno)
-        code = {ENOENT: EXIT_NOT_FOUND, EACCES: EXIT_NOT_EXECUTABLE}.get(number, EXIT_NOT_EXECUTABLE)
+        code = {ENOENT: EXIT_NOT_FOUND, EACCES: EXIT_NOT_EXECUTABLE}.get(int(errno), EXIT_NOT_EXECUTABLE)
         raise SandboxError(
-            "execute", command[0], number, hint="the command is looked up on the host, in PATH", code=code
+            "execute", command[0], int(errno), hint="the command is looked up on the host, in PATH", code=code
         )
     return status if status >= 0 else EXIT_SIGNAL - status
+
+
+def _pass_on(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it has ended, and so do we
 
 
 def _child(command: list[str], maps: dict[str, Any], go_read: int, go_write: int, fail_write: int) -> None:
@@ -45,6 +57,7 @@ def _child(command: list[str], maps: dict[str, Any], go_read: int, go_write: int
         os.close(go_write)
         if os.read(go_read, 1):
             userns.become_root(groups=maps["mode"] != "single")
+            linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
             environment = {**os.environ, "_SBX_UNSHARE": "1"}
             os.execvpe(command[0], command, environment)
     except OSError as error:
