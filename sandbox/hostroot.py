@@ -62,9 +62,10 @@ def mount_points() -> list[str]:
     return points
 
 
-def skeleton(directory: str) -> str:
-    """Make the folder `skel` of a container: the host's top level, empty; returns its path.
+def skeleton(directory: str, uid: int, gid: int) -> str:
+    """Make the folder `skel` of a container: the host's top level, empty, of this owner; returns its path.
 
+    The owner is who is 0 inside, or the caller: in a folder of an id that is not mapped nobody could make a file.
     `etc` will be covered; until then the keeper looks users up in its passwd and group.
     """
     path = f"{directory}/skel"
@@ -76,6 +77,8 @@ def skeleton(directory: str) -> str:
     for name, mode in EMPTY.items():
         os.mkdir(f"{path}/{name}")
         os.chmod(f"{path}/{name}", mode)
+        os.chown(f"{path}/{name}", uid, gid)
+    os.chown(path, uid, gid)
     for name in SYSTEM:
         try:
             points_to = os.readlink(f"/{name}")

@@ -128,7 +128,8 @@ def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, containe
     layers = image["layers"]
     if image["name"] == "host:":
         hostroot.refuse_option(driver)
-        layers = [hostroot.skeleton(container.directory) if driver == "overlay" else "/"]
+        owner = (os.getuid(), os.getgid()) if os.getuid() else _first_ids(spec)
+        layers = [hostroot.skeleton(container.directory, *owner) if driver == "overlay" else "/"]
         driver = driver if driver == "overlay" else "fuse-overlayfs-squashed"
     spec["root"]["path"] = layers[-1]
     annotations = spec["annotations"]
@@ -137,6 +138,13 @@ def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, containe
     if os.getuid() == 0 and image["name"].startswith("rootfs:") and not _is_mapped(spec, os.stat(layers[0]).st_uid):
         # A folder made by root (debootstrap): root of the host is in no map, so the map is laid over it.
         annotations["dev.sbx.idmap"] = f"/={mounts.tree(layers[0], recursive=False)}\n"
+
+
+def _first_ids(spec: "dict[str, Any]") -> tuple[int, int]:
+    """(uid, gid) of the host that are 0 inside, or the lowest there is."""
+    maps = (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"])
+    uid, gid = (min(entries, key=lambda e: e["containerID"])["hostID"] for entries in maps)
+    return uid, gid
 
 
 def _is_mapped(spec: "dict[str, Any]", uid: int) -> bool:
