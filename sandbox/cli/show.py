@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from sandbox import linux, overlay, plan, userns, users
@@ -32,10 +33,10 @@ def _look_up_user(spec: dict[str, Any], maps: dict[str, Any]) -> None:
     text = annotations.get("dev.sbx.user", "")
     if not text and annotations.get("dev.sbx.home") != "lookup":
         return
-    layers = [path for path in annotations["dev.sbx.layers"].split("\n") if path]
+    layers = _opened(path for path in annotations["dev.sbx.layers"].split("\n") if path)
 
     def found() -> dict[str, Any]:
-        users.complete(spec, _merged(layers), text)
+        users.complete(spec, layers[0] if len(layers) == 1 else _merged(layers), text)
         process: dict[str, Any] = spec["process"]
         return process
 
@@ -44,18 +45,20 @@ def _look_up_user(spec: dict[str, Any], maps: dict[str, Any]) -> None:
         annotations.pop(f"dev.sbx.{name}", None)
 
 
-def _merged(layers: list[str]) -> int:
-    """A descriptor of the layers put together; several are mounted, which takes a mount namespace of one's own."""
+def _opened(layers: Iterable[str]) -> list[int]:
+    """Descriptors of the layers, opened by the caller: root of a namespace may not be able to walk there."""
     fds = []
     for path in layers:
         try:
             fds.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise SandboxError.of("open layer", path, error) from None
-    if len(fds) == 1:
-        return fds[0]
-    # In a mount namespace of its own, see userns.call: nobody else sees what covers /tmp.
+    return fds
+
+
+def _merged(layers: list[int]) -> int:
+    """A descriptor of the layers put together, in a mount namespace of its own (see userns.call)."""
     linux.mount("tmpfs", "/tmp", "tmpfs", 0, "mode=700")
     os.chdir("/tmp")
     os.mkdir("root")
-    return overlay.mount(fds, "upper", "work")
+    return overlay.mount(layers, "upper", "work")
