@@ -25,7 +25,7 @@ def markdown(found: dict) -> str:  # type: ignore[type-arg]  # JSON
         if part in results:
             lines += ["", title, "", *_times(results[part])]
     if "crowd" in results:
-        lines += ["", "200 runs, 8 at a time: `run --rm --network none IMAGE true`", "", *_crowd(results["crowd"])]
+        lines += ["", "Many runs, 8 at a time: `run --rm --network none IMAGE true`", "", *_crowd(results["crowd"])]
     if "memory" in results:
         lines += ["", "Memory while the container sleeps, without the payload", "", *_memory(results["memory"])]
     return "\n".join(lines) + "\n"
