@@ -253,12 +253,15 @@ def _mounts(
         hardened = ("nosuid", "noexec", "nodev", "relatime", "ro")
         spec["mounts"].append(oci.mount("/sys/fs/cgroup", "cgroup", "cgroup", *hardened))
     if image["name"] == "host:":
-        if spec["annotations"]["dev.sbx.storage"] == "overlay":
+        overlay = spec["annotations"]["dev.sbx.storage"] == "overlay"
+        if overlay:
             spec["mounts"] += hostroot.overlays()
         else:
+            spec["linux"]["maskedPaths"] += hostroot.data_folders()
+        if not overlay or (os.getuid() and not _is_mapped(spec, os.getuid())):
+            # In a folder of the host, or of a caller who is not mapped, nobody could make a file.
             spec["mounts"] += [oci.mount(f"/{n}", "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={m:o}")
                                for n, m in hostroot.EMPTY.items() if n not in ("proc", "sys", "dev")]  # fmt: skip
-            spec["linux"]["maskedPaths"] += hostroot.data_folders()
         spec["mounts"].append(oci.mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
         hostroot.hide(spec)
     if not opts["no_hosts"]:
