@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from sandbox import linux, overlay, plan, userns, users
@@ -33,32 +32,37 @@ def _look_up_user(spec: dict[str, Any], maps: dict[str, Any]) -> None:
     text = annotations.get("dev.sbx.user", "")
     if not text and annotations.get("dev.sbx.home") != "lookup":
         return
-    layers = _opened(path for path in annotations["dev.sbx.layers"].split("\n") if path)
+    layers = [path for path in annotations["dev.sbx.layers"].split("\n") if path]
 
     def found() -> dict[str, Any]:
-        users.complete(spec, layers[0] if len(layers) == 1 else _merged(layers), text)
+        users.complete(spec, _merged(layers), text)
         process: dict[str, Any] = spec["process"]
         return process
 
-    spec["process"] = found() if len(layers) == 1 else userns.call(maps, found)
+    if len(layers) == 1:
+        spec["process"] = found()
+    elif os.geteuid() == 0:
+        # Root of a namespace could not walk to root's store; this process is a child (cold.call) that ends with this.
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        spec["process"] = found()
+    else:
+        spec["process"] = userns.call(maps, found)
     for name in ("user", "groups", "home"):
         annotations.pop(f"dev.sbx.{name}", None)
 
 
-def _opened(layers: Iterable[str]) -> list[int]:
-    """Descriptors of the layers, opened by the caller: root of a namespace may not be able to walk there."""
+def _merged(layers: list[str]) -> int:
+    """A descriptor of the layers put together; several are mounted, in a mount namespace of one's own."""
     fds = []
     for path in layers:
         try:
             fds.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise SandboxError.of("open layer", path, error) from None
-    return fds
-
-
-def _merged(layers: list[int]) -> int:
-    """A descriptor of the layers put together, in a mount namespace of its own (see userns.call)."""
+    if len(fds) == 1:
+        return fds[0]
     linux.mount("tmpfs", "/tmp", "tmpfs", 0, "mode=700")
     os.chdir("/tmp")
     os.mkdir("root")
-    return overlay.mount(layers, "upper", "work")
+    return overlay.mount(fds, "upper", "work")
