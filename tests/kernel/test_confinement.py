@@ -773,3 +773,34 @@ def test_R41_R22_calls_with_a_network(network: View) -> None:
 
 def test_R60_interfaces_of_the_helper(network: View) -> None:
     assert network.facts["interfaces"] == ["lo", "tap0"]
+
+
+# -- called by root --
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", [["run", "host:"], ["wrap", "--"]], ids=["run", "wrap"])
+def test_R63_called_by_root(verb: list[str], session_sbx: Sbx, host_home: Path) -> None:
+    """Root of the host is not mapped, and what the probe can do is what it can do for everybody."""
+    wishes = {"call": numbers(), "write": list(CONTROL), "read": ["/etc/shadow"]}
+    view = probe(session_sbx, verb, wishes, cwd=host_home, env=SECRET).found
+    for kind in ("uid_map", "gid_map"):
+        assert all(int(outside) > 0 for _, outside, _ in view["facts"][kind])
+    wrong = {name: outcome for name, outcome in view["call"].items() if outcome != {**CALLS, **NUMBERED}[name][2]}
+    assert wrong == {}
+    assert set(view["write"].values()) <= {"EROFS", "EACCES", "EPERM", "ENOENT"}
+    assert view["read"]["/etc/shadow"] in ("", "ENOENT", "EACCES")
+    assert view["facts"]["groups"] == []
+
+
+@pytest.mark.root
+def test_host_for_root_can_be_written_to(session_sbx: Sbx) -> None:
+    """The top level of `host:` belongs to root of the container, also where root of the host made it."""
+    script = (
+        "for folder in / /tmp /home /root /run /mnt /etc; do echo x >$folder/made || exit 1; done; ls -ld /tmp /root"
+    )
+    done = session_sbx("run", "host:", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:1] + line.split()[2:4] for line in done.stdout.splitlines()] == [
+        ["drwx------", "root", "root"], ["drwxrwxrwt", "root", "root"],
+    ]  # fmt: skip

@@ -278,3 +278,16 @@ def test_while_unpacking(sbx: Sbx, busybox_oci: Images) -> None:
         after.nothing_stays(f"cli while unpacking, after {delay * 1000:.1f} ms")
         process.communicate()
     after.next_command_works("after eight kills while unpacking")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("who", ["cli", "keeper", "init"])
+def test_called_by_root(who: str, after: After) -> None:
+    """The keeper is a subordinate id there, and its files are."""
+    for number in range(5):
+        what = f"{who}, kill {number}, by root"
+        process = after.sbx.popen("run", after.image, "sh", "-c", "echo >/file; sleep 300")
+        kill(who, process, START * number / 5)
+        end_of(process, what)
+        after.nothing_stays(what)
+    after.next_command_works(who)

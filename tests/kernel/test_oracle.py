@@ -348,7 +348,17 @@ def test_printed_twice(session_sbx: Sbx, busybox_rootfs: Path) -> None:
 @pytest.mark.requires("overlay")
 def test_printed_user_is_looked_up_through_all_layers(sbx: Sbx, layered_oci: Callable[[int], Images]) -> None:
     """passwd is in the first of three layers; the printed spec has numbers, the rights of that user, and its home."""
-    printed = sbx("run", "--print-config", "-u", "app", "--group-add", "video", layered_oci(3).oci, "id")
+    look_up_through_layers(sbx, layered_oci(3).oci)
+
+
+@pytest.mark.root
+def test_printed_user_by_root(sbx: Sbx, layered_oci: Callable[[int], Images]) -> None:
+    """The layers belong to subordinate ids, below a folder that is root's alone."""
+    look_up_through_layers(sbx, layered_oci(3).oci)
+
+
+def look_up_through_layers(sbx: Sbx, image: str) -> None:
+    printed = sbx("run", "--print-config", "-u", "app", "--group-add", "video", image, "id")
     assert printed.returncode == 0, printed.stderr
     spec = json.loads(printed.stdout)
     assert spec["process"]["user"] == {"uid": 1000, "gid": 1000, "additionalGids": [29, 44], "umask": 0o022}
@@ -361,3 +371,21 @@ def test_printed_user_that_is_not_there(session_sbx: Sbx, busybox_rootfs: Path) 
     printed = session_sbx("run", "--print-config", "-u", "nosuch", f"rootfs:{busybox_rootfs}", "id")
     assert (printed.returncode, printed.stdout) == (125, "")
     assert printed.stderr.startswith("sbx: find user `nosuch`: ")
+
+
+def test_printed_to_a_reader_that_is_gone(session_sbx: Sbx, busybox_rootfs: Path) -> None:
+    """As `sbx run --print-config ... | head -1`: the end that SIGPIPE gives other programs, and no word."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = session_sbx("run", "--print-config", f"rootfs:{busybox_rootfs}", "true", stdout=write)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_printed_words_that_are_no_utf_8(session_sbx: Sbx, busybox_rootfs: Path) -> None:
+    word = os.fsdecode(b"A=\xff\xe4")
+    done = session_sbx("run", "--print-config", "-e", word, "-e", "B=\u00e4", f"rootfs:{busybox_rootfs}", "true")
+    assert done.returncode == 0, done.stderr
+    assert {word, "B=\u00e4"} <= set(json.loads(done.stdout)["process"]["env"])
