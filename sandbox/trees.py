@@ -72,10 +72,16 @@ def _open(name: str, dir_fd: int) -> int:
     """The folder itself: no link, and (EXDEV) no mount on it, be it of the same file system."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     try:
-        return linux.openat2(dir_fd, name, flags, linux.RESOLVE_NO_XDEV)
+        fd = linux.openat2(dir_fd, name, flags, linux.RESOLVE_NO_XDEV)
     except PermissionError:
         os.chmod(name, 0o700, dir_fd=dir_fd)
-        return linux.openat2(dir_fd, name, flags, linux.RESOLVE_NO_XDEV)
+        fd = linux.openat2(dir_fd, name, flags, linux.RESOLVE_NO_XDEV)
+    if os.fstat(fd).st_mode & 0o300 != 0o300:
+        try:
+            os.fchmod(fd, 0o700)
+        except OSError:
+            pass  # somebody else's: what is in it resists, or we have the right anyway
+    return fd
 
 
 def _lift(name: str, source: int, top: int, serial: int) -> int:
