@@ -26,7 +26,7 @@ _UNITS = {
 }
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PASSED_LABELS = ("label=", "label:")
-# The sysctls that belong to a namespace of the container, by namespace
+# The sysctls that belong to a namespace of the container, by namespace; with a dot at its end a whole folder
 _SYSCTLS = {
     "ipc": ("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
             "kernel.shmmni", "kernel.shm_rmid_forced", "fs.mqueue."),
@@ -130,7 +130,8 @@ def sysctls(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
         key = key.replace("/", ".")
         if not equals or ".." in key:
             raise SandboxError("read --sysctl", entry, EINVAL, hint="the form is KEY=VALUE")
-        if not any(kind in kinds and key.startswith(prefixes) for kind, prefixes in _SYSCTLS.items()):
+        words = [word for kind in kinds for word in _SYSCTLS.get(kind, ())]
+        if not any(key == word or (word.endswith(".") and key.startswith(word)) for word in words):
             raise SandboxError("set sysctl", key, detail="it belongs to the host, not to a namespace of this container")
         spec["linux"]["sysctl"][key] = value
 
