@@ -287,7 +287,7 @@ class Init:
         os.write(self.channel, marshal.dumps(record))
 
     def expect(self, kind: str) -> None:
-        message = os.read(self.channel, 1 << 16)
+        message = linux.receive(self.channel)
         if not message or marshal.loads(message)[0] != kind:
             os._exit(EXIT_FAILED)  # the keeper is gone or has given up; it says why
 

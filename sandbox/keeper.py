@@ -125,7 +125,7 @@ class Keeper:
 
     def _await_go(self) -> bool:
         """False when the cli could not map the ids, or died."""
-        message = os.read(self.cli, 1 << 16)
+        message = linux.receive(self.cli)
         return bool(message) and marshal.loads(message)[0] == "go"
 
     def _look_up_user(self) -> bool:
@@ -171,7 +171,7 @@ class Keeper:
     def _receive(self, kind: str) -> "Any":
         """The next record of the init, None at the end of file; warnings are passed on, errors raised."""
         while True:
-            message = os.read(self.init, 1 << 16)
+            message = linux.receive(self.init)
             if not message:
                 return None
             record = marshal.loads(message)
@@ -271,7 +271,7 @@ class Keeper:
                 raise fuse_overlay.died(status)
 
     def _from_cli(self) -> None:
-        message = os.read(self.cli, 1 << 16)
+        message = linux.receive(self.cli)
         if not message:
             self._kill(SIGKILL)
             self._reap(block=True)

@@ -264,13 +264,12 @@ class _Attendance:
             raise SandboxError("wait for container", container.id[:12], detail=words)
         return status
 
-
     def _take_records(self, *, block: bool) -> bool:
         """One record of the keeper, or without `block` those that are there; False at the end of file."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         while block or poll.poll(0):
-            message = _read(self.channel)
+            message = linux.receive(self.channel)
             if not message:
                 return False
             record = marshal.loads(message)
@@ -283,13 +282,6 @@ class _Attendance:
             if block:
                 break
         return True
-
-
-def _read(channel: int) -> bytes:
-    try:
-        return os.read(channel, 1 << 16)
-    except ConnectionResetError:
-        return b""
 
 
 def _send(channel: int, *record: "Any") -> None:
