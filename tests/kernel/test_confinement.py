@@ -298,10 +298,10 @@ def test_R12_R63_id_maps(view: View) -> None:
     assert view.facts["setgroups"] == ("deny" if single else "allow")
 
 
-def test_R13_no_groups_of_the_caller(view: View) -> None:
-    if view.facts["setgroups"] == "deny":
-        pytest.skip("probe: setgroups; one id is mapped, the kernel denies it")
-    assert view.facts["groups"] == []
+def test_R13_no_groups_of_the_caller(look: Callable[[str], View]) -> None:
+    """Not where one id is mapped (wrap, --userns single): there the kernel denies setgroups, for good reason."""
+    for name in ("run", "run-user", "run-init", "run-host-network"):
+        assert look(name).facts["groups"] == [], name
 
 
 def test_R14_session_of_its_own(view: View) -> None:
@@ -461,10 +461,9 @@ def test_R60_only_its_own_processes(view: View) -> None:
     assert view.facts["processes"] == ([1, view.facts["pid"]] if "--init" in view.name else [1])
 
 
-def test_R60_only_loopback(view: View) -> None:
-    if "--network host" in view.name:
-        pytest.skip("probe: a network of its own; this view has the host's")
-    assert view.facts["interfaces"] == ["lo"]
+def test_R60_only_loopback(look: Callable[[str], View]) -> None:
+    for name in (*RUN, "wrap"):
+        assert look(name).facts["interfaces"] == ["lo"], name
 
 
 def test_R60_sysv_ipc(view: View) -> None:
@@ -607,14 +606,17 @@ def test_R05_nothing_of_the_image_is_loaded(session_sbx: Sbx, rootfs: Path, tmp_
     assert os.listdir(traps) == []
 
 
-@pytest.mark.parametrize("name", ["dev", "proc", "sys", "dev/../proc"])
+@pytest.mark.parametrize("name", ["dev", "proc", "sys"])
 def test_R09_R10_kernel_folders_are_no_symlinks(name: str, session_sbx: Sbx, rootfs: Path, canary: Path) -> None:
-    """An image whose /dev, /proc or /sys is a symlink is refused; where it points to, nothing is mounted or made."""
-    top = name.rpartition("/")[2]
-    replace(rootfs / top, canary)
-    done = session_sbx("run", f"rootfs:{rootfs}", "true")
-    assert done.returncode == 125
-    assert f"`/{top}" in done.stderr and "the image has a symlink there" in done.stderr
+    """An image whose /dev, /proc or /sys is a symlink is refused; where it points to, nothing is mounted or made.
+
+    Several times: the init ends in the middle of its talk with the keeper, and its words must arrive all the same.
+    """
+    replace(rootfs / name, canary)
+    for _ in range(12):
+        done = session_sbx("run", f"rootfs:{rootfs}", "true")
+        assert done.returncode == 125
+        assert f"`/{name}" in done.stderr and "the image has a symlink there" in done.stderr
 
 
 def test_R06_R07_links_in_the_images_dev(session_sbx: Sbx, rootfs: Path, canary: Path) -> None:
