@@ -190,9 +190,16 @@ class Init:
         linux.close_range(3)
         for fd in (0, 1, 2):
             os.close(fd)
+
+        def pass_on(number: int, _: object) -> None:
+            try:
+                os.kill(child, number)
+            except ProcessLookupError:
+                pass  # reaped just now: Ctrl-C reaches both of us
+
         for number in range(1, 65):
             if number not in (9, 17, 19, 32, 33):
-                _signal.signal(number, lambda n, _: os.kill(child, n))
+                _signal.signal(number, pass_on)
         status = 0
         while True:
             try:
