@@ -108,11 +108,30 @@ def start(box, script, *options, **rest):
     return process
 
 
+def wait_for(words):
+    """Until a process with this command line runs: a shell in between has handlers of its own."""
+    wanted = "".join(f"{word}\0" for word in words).encode()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    if file.read() == wanted:
+                        return
+            except OSError:
+                continue
+        time.sleep(0.01)
+    pytest.fail(f"{words} does not run")
+
+
+@pytest.mark.parametrize("options", [[], ["--init"]])
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "USR1"])
-def test_signal_ends_what_does_not_handle_it(own_box, no_leftovers, name):
+def test_signal_ends_what_does_not_handle_it(own_box, no_leftovers, name, options):
     """`sleep` is pid 1 inside, where the kernel ignores what has no handler: it ends all the same."""
     number = signal.Signals[f"SIG{name}"]
-    process = start(own_box, "echo up; exec sleep 60")
+    words = ("sleep", f"60.{os.getpid()}{number}")
+    process = own_box.sbx.popen("run", *options, f"rootfs:{own_box.rootfs}", *words)
+    wait_for(words)
     process.send_signal(number)
     assert process.communicate(timeout=20) == ("", "")
     assert process.returncode == 128 + number
@@ -134,14 +153,6 @@ def test_signal_that_is_ignored_inside(own_box, no_leftovers):
     assert process.poll() is None
     assert process.communicate("\n", timeout=20) == ("done\n", "")
     assert process.returncode == 0
-
-
-@pytest.mark.parametrize("options", [[], ["--init"]])
-def test_signal_with_init_ends_sleep(own_box, no_leftovers, options):
-    process = start(own_box, "echo up; exec sleep 60", *options)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=20) == ("", "")
-    assert process.returncode == 143
 
 
 def test_signals_start_from_their_defaults(box):
@@ -286,7 +297,7 @@ def test_closed_standard_descriptors(box):
         links, _, fds = file.read().partition("\n")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert links == "/dev/null /dev/null"
-    assert set(fds.split()) == {"0", "1", "2", str(write)}
+    assert {"0", "1", "2", str(write)} <= set(fds.split())
 
 
 # -- many at once --

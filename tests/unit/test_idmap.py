@@ -5,7 +5,7 @@ import os
 import stat
 
 import pytest
-from hypothesis import assume, given, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from sandbox import idmap
 from sandbox.errors import SandboxError
@@ -75,6 +75,7 @@ def test_a_user_without_a_name(host):
     assert idmap.subordinate(group=False) == [(700000, 10)]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_reader(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("subuid") / "f"
@@ -315,6 +316,7 @@ def outside_of(entries, number):
     )
 
 
+@settings(deadline=None)
 @given(found_ranges(), ids)
 def test_entries_have_no_holes(found, first):
     entries = idmap.entries_of(found, first)
@@ -323,6 +325,7 @@ def test_entries_have_no_holes(found, first):
     assert [e[0] for e in entries] == [first + sum(count for _, count in found[:n]) for n in range(len(found))]
 
 
+@settings(deadline=None)
 @given(found_ranges(), st.integers(0, 1 << 22), st.integers(0, idmap.ID_MAX))
 def test_keep_maps_the_caller_and_all_of_the_range(found, own, outside):
     assume(not any(start <= outside < start + count for start, count in found))
@@ -338,6 +341,7 @@ def test_keep_maps_the_caller_and_all_of_the_range(found, own, outside):
     assert holes in ([], [(total, own)])
 
 
+@settings(deadline=None)
 @given(found_ranges(), st.integers(0, 1 << 12), st.integers(1, 1 << 12), st.integers(0, 1 << 12))
 def test_parse_is_a_window_on_the_ordinary_map(found, outside, count, inside):
     ordinary = [(0, 7, 1), *idmap.entries_of([(start + 8, n) for start, n in found], 1)]
@@ -353,6 +357,7 @@ def test_parse_is_a_window_on_the_ordinary_map(found, outside, count, inside):
         assert outside_of(entries, inside + number) == outside_of(ordinary, outside + number)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789:@- ", max_size=14))
 def test_parse_gives_entries_or_an_error_of_ours(text):
     try:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sandbox import linux, mounts, userns
 from sandbox.errors import SandboxError
@@ -32,6 +32,7 @@ def test_split_options(options, split):
     assert mounts.split_options(options) == split
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*mounts.ATTRIBUTES, *mounts.BINDS, *mounts.PROPAGATION, "size=1m", "x"])))
 def test_the_last_word_on_an_attribute_counts(options):
     attributes, cleared, rest = mounts.split_options(options)
@@ -149,6 +150,7 @@ def test_a_file_in_the_way(root):
 parts = st.lists(st.sampled_from(["a", "b", "etc", "..", ".", "link", "up", "abs"]), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(parts, st.booleans())
 def test_no_path_leads_outside(tmp_path_factory, path, directory):
     base = tmp_path_factory.mktemp("base")

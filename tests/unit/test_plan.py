@@ -3,7 +3,7 @@
 import marshal
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sandbox import caps, init, keeper, plan, spec as oci
 from sandbox.errors import SandboxError
@@ -90,6 +90,7 @@ def named(steps):
     return verbs
 
 
+@settings(deadline=None)
 @given(specs())
 def test_order_is_the_same_for_every_spec(made):
     spec, bpf = made
@@ -99,6 +100,7 @@ def test_order_is_the_same_for_every_spec(made):
     assert all(verbs.count(verb) == 1 for verb in ONCE & set(verbs))
 
 
+@settings(deadline=None)
 @given(specs())
 def test_nothing_that_protects_is_left_out(made):
     spec, bpf = made
@@ -126,6 +128,7 @@ def test_nothing_that_protects_is_left_out(made):
     assert verbs.count("rlimit") == len(spec["process"]["rlimits"])
 
 
+@settings(deadline=None)
 @given(specs())
 def test_plan_is_data_and_its_verbs_exist(made):
     """marshal's types, methods of the rooms that execute them, slots opened before they are used."""
@@ -148,6 +151,7 @@ def test_plan_is_data_and_its_verbs_exist(made):
     assert 0 in opened
 
 
+@settings(deadline=None)
 @given(specs(), st.sampled_from([0, 1000]))
 def test_with_user_changes_ids_and_rights_only(made, uid):
     spec, bpf = made

@@ -174,7 +174,7 @@ def build(path, shape, modes):
     path.chmod(modes.pop() if modes else 0o755)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(shapes, st.lists(st.sampled_from([0o755, 0, 0o500, 0o111]), max_size=20))
 def test_every_tree_is_removed(tmp_path_factory, shape, modes):
     folder = tmp_path_factory.mktemp("tree")

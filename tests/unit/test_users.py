@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sandbox import spec as oci, users
 from sandbox.errors import SandboxError
@@ -123,6 +123,7 @@ def test_etc_that_is_a_link_out(tmp_path):
         os.close(fd)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.text(max_size=8))
 def test_any_passwd_gives_a_user_or_an_error_of_ours(tmp_path_factory, content, text):
     folder = tmp_path_factory.mktemp("image")
@@ -140,6 +141,7 @@ def test_any_passwd_gives_a_user_or_an_error_of_ours(tmp_path_factory, content, 
     assert home
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["app", "other", "x", "1000"]), max_size=4))
 def test_only_who_is_listed_is_in_a_group(tmp_path_factory, members):
     folder = tmp_path_factory.mktemp("image")

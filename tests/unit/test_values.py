@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sandbox import caps, spec as oci, values
 from sandbox.errors import SandboxError
@@ -21,12 +21,14 @@ def spec():
 UNITS = {"": 0, "b": 0, "k": 10, "kb": 10, "m": 20, "mb": 20, "g": 30, "gb": 30, "t": 40}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 40), st.sampled_from(sorted(UNITS)), st.booleans())
 def test_size_is_number_times_unit(number, unit, upper):
     text = f"{number}{unit}"
     assert values.size(text.upper() if upper else text, "--x") == number << UNITS[unit]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=8))
 def test_size_is_a_number_or_an_error_of_ours(text):
     try:
@@ -65,6 +67,7 @@ def test_times_that_are_none(text):
     assert (caught.value.step, caught.value.subject) == ("read --timeout", text)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(["ms", "s", "m", "h", "d"])), min_size=1, max_size=5),
     st.booleans(),
@@ -75,6 +78,7 @@ def test_parts_of_a_time_add_up(parts, negative):
     assert values.seconds(text, "--x") == pytest.approx((-1) ** negative * sum(n * factor[unit] for n, unit in parts))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=string.digits + "msh.-+ d", max_size=10))
 def test_seconds_is_a_float_or_an_error_of_ours(text):
     try:
@@ -93,6 +97,7 @@ def test_clock_offsets():
         values.clock_offsets("realtime=1")
 
 
+@settings(deadline=None)
 @given(st.floats(-1e9, 1e9))
 def test_clock_offset_has_nanoseconds_within_a_second(offset):
     found = values.clock_offsets(f"boottime={offset:.6f}")["boottime"]
@@ -112,6 +117,7 @@ def test_environment_order(spec, tmp_path, monkeypatch):
     assert spec["process"]["env"] == ["C=2", "FROM_CALLER=caller", "A=3", "D="]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text("AB", min_size=1, max_size=2), st.text(max_size=3).filter(lambda v: "\0" not in v))))
 def test_last_value_wins_and_names_are_unique(entries):
     spec = oci.skeleton(MAPS)
@@ -189,6 +195,7 @@ def test_sysctls_need_the_namespace(spec):
 NAMES = [f"CAP_{name}" for name in caps.NAMES]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(NAMES)),
     st.lists(st.sampled_from([*NAMES, "all"])),
@@ -214,12 +221,14 @@ def test_capabilities_of_every_user(kept, added, dropped, uid):
     assert list(sets) == list(caps.SETS) or set(sets) == set(caps.SETS)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(caps.NAMES), st.booleans(), st.booleans())
 def test_capability_names(name, lower, prefix):
     word = ("CAP_" if prefix else "") + name
     assert caps.canonical(word.lower() if lower else word) == f"CAP_{name}"
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(NAMES)))
 def test_capability_masks(names):
     mask = caps.mask(names)
@@ -260,6 +269,7 @@ def test_seccomp_choice(tmp_path, monkeypatch):
 # -- paths --
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="/ab.", max_size=12))
 def test_absolute_paths_are_normal(text):
     if not text.startswith("/"):

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sandbox import spec as oci, volumes
 from sandbox.errors import SandboxError
@@ -175,6 +175,7 @@ def test_tmpfs(reader):
     assert only(reader) == oci.mount("/t", "tmpfs", "tmpfs", "nosuid", "nodev", f"size={1 << 20}", "mode=1700")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_is_mounts_or_an_error_of_ours(text):
     made = volumes.Reader(oci.skeleton(MAPS), "", sockets=False)
