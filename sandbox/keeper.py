@@ -43,6 +43,13 @@ else:
     import _signal
 
 SIGKILL = 9
+# Steps of a plan's `build` -> the module that does it
+_ROOMS = {
+    "overlay": "overlay",
+    "fuse_overlayfs": "fuse_overlay",
+    "fuse_overlayfs_squashed": "fuse_overlay",
+    "copy": "copy_root",
+}
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 _TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
 
@@ -96,6 +103,7 @@ class Keeper:
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
         os.chdir(self.directory)
         plan = plans.make(self.spec, self.bpf)
+        self._import(plan)
         for verb, *arguments in plan["open"]:
             getattr(self.sources, verb)(*arguments)
         if not self._await_go():
@@ -122,6 +130,16 @@ class Keeper:
                 self._end_init()
         finally:
             self._clean()
+
+    def _import(self, plan: "plans.Plan") -> None:
+        """Load what may be needed, while it can be read: the new ids may not reach it, and mounts may cover it."""
+        names = {_ROOMS[verb] for verb, *_ in plan["build"] if verb in _ROOMS}
+        if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
+            names.add("net_slirp")
+        if self.spec["process"]["terminal"]:
+            names.add("console")
+        for name in names:
+            __import__(f"sandbox.{name}")
 
     def _await_go(self) -> bool:
         """False when the cli could not map the ids, or died."""
@@ -162,7 +180,7 @@ class Keeper:
             return
         try:
             linux.unshare(linux.CLONE_NEWTIME)
-            with open("/proc/self/timens_offsets", "w", encoding="ascii") as file:
+            with open("/proc/self/timens_offsets", "w", encoding="utf-8") as file:
                 lines = [f"{clock} {offset['secs']} {offset['nanosecs']}\n" for clock, offset in offsets.items()]
                 file.write("".join(lines))
         except OSError as error:

@@ -129,7 +129,7 @@ def _start_pasta(path: str, namespace: int) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(_spawn(path, PASTA, (namespace, _NETNS_FD)), 0)[1])
     if status:
         raise died(status, "pasta")
-    with open(_PID, encoding="ascii") as file:
+    with open(_PID, encoding="utf-8") as file:
         return int(file.read())
 
 

@@ -70,11 +70,11 @@ def _try_overlay() -> str:
     try:
         os.mkdir("lower", 0o755)
         os.mkdir("root", 0o700)
-        with open("lower/file", "w", encoding="ascii") as file:
+        with open("lower/file", "w", encoding="utf-8") as file:
             file.write("lower")
         lower = os.open("lower", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         merged = overlay.mount([lower], "upper", "work")
-        with open(f"/proc/self/fd/{merged}/file", "a", encoding="ascii") as file:
+        with open(f"/proc/self/fd/{merged}/file", "a", encoding="utf-8") as file:
             file.write("copied up")
         os.unlink(f"/proc/self/fd/{merged}/file")  # leaves a whiteout
         os.close(merged)

@@ -128,6 +128,50 @@ def test_no_more_user_namespaces(own_box, no_leftovers):
     assert said[1].startswith("hint: the limit of user namespaces is reached or zero")
 
 
+@pytest.fixture
+def elsewhere(own_box, tmp_path):
+    """sbx in a folder below /tmp that is closed to everybody but the caller, as a clone may be."""
+    tree = Path(__file__).resolve().parent.parent.parent
+    for name in ("sandbox", "profiles"):
+        shutil.copytree(tree / name, tmp_path / "closed/tree" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "closed/tree/bin").mkdir()
+    shutil.copy(tree / "bin/sbx", tmp_path / "closed/tree/bin")
+    shutil.copy(tree / "pyproject.toml", tmp_path / "closed/tree")
+    (tmp_path / "closed").chmod(0o700)
+    own_box.sbx.launcher = str(tmp_path / "closed/tree/bin/sbx")
+    return own_box
+
+
+ELSEWHERE = pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--storage-driver=fuse-overlayfs", "-t"], marks=pytest.mark.requires("fuse", "tty")),
+        pytest.param(
+            ["--storage-driver=fuse-overlayfs", "--network=pasta"], marks=pytest.mark.requires("fuse", "pasta")
+        ),
+        pytest.param(
+            ["--storage-driver=overlay", "--network=slirp4netns", "-t"], marks=pytest.mark.requires("overlay", "slirp")
+        ),
+        ["--storage-driver=copy", "-t"],
+    ],
+)
+
+
+@ELSEWHERE
+@pytest.mark.parametrize("userns", ["auto", "keep-id"])
+def test_sbx_below_tmp(elsewhere, no_leftovers, options, userns):
+    """The keeper covers /tmp for fuse-overlayfs, and changes its ids: what it needs is in memory before."""
+    done = elsewhere("echo ran", *options, f"--userns={userns}")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "ran", "")
+
+
+@pytest.mark.root
+@ELSEWHERE
+def test_sbx_in_a_folder_of_root(elsewhere, no_leftovers, options):
+    done = elsewhere("echo ran", *options)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "ran", "")
+
+
 # -- machines made by root --
 
 
