@@ -83,7 +83,7 @@ def _refuse(opts: "Options") -> None:
 
 
 def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any]":
-    """The prepared record of an image (see image/prepare.py); of `host:` and `rootfs:DIR` one made here."""
+    """The prepared record of an image (see transfer/prepare.py); of `host:` and `rootfs:DIR` one made here."""
     if name == "host:":
         return {"name": name, "layers": [], "config": _EMPTY_CONFIG}
     if name.startswith("rootfs:"):
@@ -97,7 +97,7 @@ def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any
         if record and all(os.path.isdir(layer) for layer in record["layers"]):
             return dict(record)
     known: dict[str, Any] = cold.call(
-        "sandbox.image.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"]
+        "sandbox.transfer.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"]
     )
     return known
 

@@ -220,7 +220,7 @@ def test_what_is_not_there(room: Room) -> None:  # noqa: F811
         assert "sbx: find image `nothing`: no such image in the local store\n" in done.stderr
         assert "hint: " in done.stderr
     assert room.sbx("rmi", "--force", "nothing").returncode == 0
-    done = room.call("sandbox.image.prepare:prepare", "x", "MAPS:", "always", "")
+    done = room.call("sandbox.transfer.prepare:prepare", "x", "MAPS:", "always", "")
     assert done.returncode == 125 and "no registry client" in done.stderr
 
 

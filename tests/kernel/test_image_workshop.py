@@ -130,7 +130,7 @@ class Room:
         return self.run(sys.executable, "-c", driver, json.dumps([target, *arguments]), **more)
 
     def prepare(self, name: str, mode: str = "", platform: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.call("sandbox.image.prepare:prepare", name, f"MAPS:{mode}", "", platform, **more)
+        return self.call("sandbox.transfer.prepare:prepare", name, f"MAPS:{mode}", "", platform, **more)
 
     def layers(self, name: str, mode: str = "") -> list[dict[str, Any]]:
         """Prepare `name`; each unpacked layer as {relative path: facts}, with ids as inside."""

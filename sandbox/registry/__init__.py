@@ -1,0 +1,1 @@
+"""Registries: who is asked for a name, credentials, the distribution protocol.  (cold)"""

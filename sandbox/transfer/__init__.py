@@ -1,0 +1,1 @@
+"""Images on the move: between store, archives, folders and registries.  (cold)"""
