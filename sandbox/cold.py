@@ -5,6 +5,7 @@ the process that waits for the payload (memory) and out of the hot path's import
 module imports a cold one.
 """
 
+import gc
 import os
 import sys
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def site_packages() -> None:
-    """Switch site-packages on after a start with -S, which the launcher uses to save 2 ms."""
+    """Switch site-packages on after a start with -S, which the launcher uses to save 2 ms, and the collector."""
+    gc.enable()
     if sys.flags.no_site and "site" not in sys.modules:
         import site
 

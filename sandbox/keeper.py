@@ -25,6 +25,7 @@ Every wait also takes ("error", SandboxError as tuple) and ("warn", text); the k
 Both channels are SOCK_SEQPACKET pairs: one record is one message, in marshal.
 """
 
+import gc
 import marshal
 import os
 import select
@@ -233,6 +234,7 @@ class Keeper:
 
     def _wait(self) -> int:
         """Until the payload ends: pass signals and terminal bytes on, watch the clock and the helpers."""
+        gc.enable()
         read, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)

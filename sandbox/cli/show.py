@@ -1,6 +1,7 @@
 """`--print-config` and `--print-plan`: the spec as JSON, the plan as text.  (cold)"""
 
 import json
+import marshal
 import os
 from typing import Any
 
@@ -12,6 +13,8 @@ def config(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> str:
     """The OCI config.json, with the user looked up in the image; the compiled filter is not part of it."""
     del bpf
     _look_up_user(spec, maps)
+    if "seccomp" in spec["linux"]:
+        spec["linux"]["seccomp"] = marshal.loads(spec["linux"]["seccomp"])  # as profile/load.py packs it
     text = json.dumps(spec, indent=2, ensure_ascii=False)
     try:
         text.encode()

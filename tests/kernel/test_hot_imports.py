@@ -21,7 +21,7 @@ os posix posixpath stat time winreg zipimport
 
 # A launch by the kernel's overlay, everything in the caches.
 RUN = """
-_ctypes _signal fcntl marshal resource select time
+_ctypes _signal fcntl gc marshal resource select time
 sandbox sandbox.cache sandbox.caps sandbox.cold sandbox.entry sandbox.errors sandbox.etc sandbox.hostroot sandbox.idmap
 sandbox.init sandbox.keeper sandbox.launch sandbox.linux sandbox.mounts sandbox.net_slirp sandbox.options
 sandbox.overlay sandbox.paths sandbox.plan sandbox.profiles sandbox.results sandbox.run sandbox.sources sandbox.spec
