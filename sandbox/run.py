@@ -1,25 +1,11 @@
-"""`sbx run IMAGE CMD`: image, profile and options -> spec; then the launcher.  (front, hot)"""
+"""`sbx run IMAGE CMD`: image, profile and options -> spec (compose.py); then the launcher.  (front, hot)"""
 
 import os
 import sys
 import time
 
-from sandbox import (
-    cache,
-    cold,
-    etc,
-    hostroot,
-    idmap,
-    launch,
-    mounts,
-    paths,
-    profiles,
-    spec as oci,
-    storage,
-    values,
-    volumes,
-)
-from sandbox.errors import EINVAL, ENOENT, ENOTDIR, SandboxError, tell
+from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, storage, values
+from sandbox.errors import ENOENT, ENOTDIR, SandboxError, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +13,6 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
-NETWORKS = ("none", "host", "slirp4netns", "pasta")
-_EBADF = 9
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _EMPTY_CONFIG: "dict[str, Any]" = {
     "Env": [], "Cmd": ["/bin/sh"], "Entrypoint": [], "WorkingDir": "/", "User": "", "Volumes": [], "Labels": {},
 }  # fmt: skip
@@ -51,9 +34,9 @@ def main(opts: "Options", operands: "list[str]") -> int:
     store = paths.store()
     driver = storage.choose(store, maps, opts["storage_driver"])
     shown = opts["print_config"] or opts["print_plan"]
-    container = launch.Draft(f"{opts} {operands}", maps) if shown else launch.Container(store, maps)
+    container = containers.Draft(f"{opts} {operands}", maps) if shown else containers.Container(store, maps)
     try:
-        spec = build(opts, image, operands[1:], profile["fragment"], maps, driver, container)
+        spec = compose.build(opts, image, operands[1:], profile["fragment"], maps, driver, container)
         if shown:
             show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
             sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
@@ -100,232 +83,6 @@ def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any
         "sandbox.transfer.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"]
     )
     return known
-
-
-def build(
-    opts: "Options", image: "dict[str, Any]", command: "list[str]", fragment: "dict[str, Any]", maps: "dict[str, Any]",
-    driver: str, container: launch.Container,
-) -> "dict[str, Any]":  # fmt: skip
-    """The spec of one container; a checklist in the order of the OCI document."""
-    spec = oci.skeleton(maps)
-    config = image["config"]
-    network = opts["network"] or os.environ.get("SBX_NETWORK", "") or "none"
-    _root(spec, image, driver, container)
-    _process(spec, opts, config, command)
-    profiles.merge(spec, fragment)
-    _namespaces(spec, opts, network, container)
-    _user(spec, opts, config, container)
-    values.capabilities(spec, fragment["process"]["capabilities"], opts["cap_add"], opts["cap_drop"])
-    values.limits(spec, opts["ulimit"])
-    values.security(spec, opts["security_opt"])
-    _mounts(spec, opts, image, network, container)
-    spec["root"]["readonly"] = opts["read_only"]
-    _annotations(spec, opts, image, network)
-    return spec
-
-
-def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, container: launch.Container) -> None:
-    layers = image["layers"]
-    if image["name"] == "host:":
-        hostroot.refuse_option(driver)
-        owner = (os.getuid(), os.getgid()) if os.getuid() else _first_ids(spec)
-        layers = [hostroot.skeleton(container.directory, *owner) if driver == "overlay" else "/"]
-        driver = driver if driver == "overlay" else "fuse-overlayfs-squashed"
-    spec["root"]["path"] = layers[-1]
-    annotations = spec["annotations"]
-    annotations["dev.sbx.storage"] = driver
-    annotations["dev.sbx.layers"] = "\n".join(layers)
-    if os.getuid() == 0 and image["name"].startswith("rootfs:") and not _is_mapped(spec, os.stat(layers[0]).st_uid):
-        # A folder made by root (debootstrap): root of the host is in no map, so the map is laid over it.
-        annotations["dev.sbx.idmap"] = f"/={mounts.tree(layers[0], recursive=False)}\n"
-
-
-def _first_ids(spec: "dict[str, Any]") -> tuple[int, int]:
-    """(uid, gid) of the host that are 0 inside, or the lowest there is."""
-    maps = (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"])
-    uid, gid = (min(entries, key=lambda e: e["containerID"])["hostID"] for entries in maps)
-    return uid, gid
-
-
-def _is_mapped(spec: "dict[str, Any]", uid: int) -> bool:
-    return any(e["hostID"] <= uid < e["hostID"] + e["size"] for e in spec["linux"]["uidMappings"])
-
-
-def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", command: "list[str]") -> None:
-    process = spec["process"]
-    entrypoint = list(config.get("Entrypoint") or [])
-    arguments = command or list(config.get("Cmd") or [])
-    if opts["entrypoint"]:
-        entrypoint, arguments = _entrypoint(opts["entrypoint"]), command
-    process["args"] = [*entrypoint, *arguments]
-    if not process["args"] or not process["args"][0]:
-        raise SandboxError("run", detail="no command given, and the image names none", hint="sbx run IMAGE COMMAND")
-    process["terminal"] = opts["tty"]
-    if not opts["workdir"] and config.get("WorkingDir", "/") not in ("", "/"):
-        spec["annotations"]["dev.sbx.folders"] = values.absolute(config["WorkingDir"], "WorkingDir")
-    process["cwd"] = values.absolute(opts["workdir"] or config.get("WorkingDir") or "/", "--workdir")
-    oci.set_environment(spec, "PATH", oci.DEFAULT_PATH)
-    oci.set_environment(spec, "container", "sbx")
-    if opts["tty"]:
-        oci.set_environment(spec, "TERM", os.environ.get("TERM", "xterm"))
-    if opts["env_host"]:
-        for name, value in os.environ.items():
-            oci.set_environment(spec, name, value)
-    if opts["unsetenv_all"]:
-        process["env"] = []
-    else:
-        for entry in config.get("Env") or []:
-            oci.set_environment(spec, *entry.partition("=")[::2])
-        for name in opts["unsetenv"]:
-            oci.unset_environment(spec, name)
-    values.environment(spec, opts["env"], opts["env_file"])
-    if opts["umask"]:
-        if not set(opts["umask"]) <= set("01234567") or int(opts["umask"], 8) > 0o777:
-            raise SandboxError("read --umask", opts["umask"], EINVAL, hint="octal, like 0022")
-        process["user"]["umask"] = int(opts["umask"], 8)
-
-
-def _entrypoint(text: str) -> list[str]:
-    """`--entrypoint PROGRAM` or a JSON list of words; `[]` clears the image's."""
-    if not text.startswith("["):
-        return [text]
-    import json
-
-    try:
-        words = json.loads(text)
-    except ValueError:
-        words = None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise SandboxError("read --entrypoint", text, EINVAL, hint='a program, or a JSON list of words: ["sh", "-c"]')
-    return words
-
-
-def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container: launch.Container) -> None:
-    if network not in NETWORKS:
-        raise SandboxError(
-            "choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(NETWORKS)
-        )
-    namespaces = spec["linux"]["namespaces"]
-    if network == "host":
-        namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != "network"]
-    else:
-        top = max(e["containerID"] + e["size"] - 1 for e in spec["linux"]["gidMappings"])
-        # The network namespace is the container's own: every user of it may ping, and listen below 1024.
-        spec["linux"]["sysctl"]["net.ipv4.ping_group_range"] = f"0 {min(top, 0x7FFFFFFF)}"
-        spec["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"] = "0"
-    if opts["time_offset"]:
-        namespaces.append({"type": "time"})
-        spec["linux"]["timeOffsets"] = values.clock_offsets(opts["time_offset"])
-    values.sysctls(spec, opts["sysctl"])
-    hostname = opts["hostname"] or opts["name"] or container.id[:12]
-    for option in ("hostname", "name"):
-        if not set(opts[option]) <= _NAME_CHARACTERS or len(opts[option]) > 64 or opts[option][:1] in ("-", "."):
-            raise SandboxError(f"read --{option}", opts[option], EINVAL, hint="letters, digits, `_`, `.` and `-`")
-    spec["hostname"] = hostname
-    if not opts["unsetenv_all"] and oci.environment(spec, "HOSTNAME") is None:
-        oci.set_environment(spec, "HOSTNAME", hostname)
-
-
-def _user(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", container: launch.Container) -> None:
-    """Names are looked up in the image by the keeper; with keep-id the caller is itself inside."""
-    text = opts["user"] or config.get("User") or ""
-    if not text and opts["userns"].startswith("keep-id"):
-        text = ":".join(container.maps["variant"].split("-")[2:])
-    annotations = spec["annotations"]
-    if text not in ("", "0", "root", "0:0"):
-        annotations["dev.sbx.user"] = text
-    if opts["group_add"]:
-        annotations["dev.sbx.user"] = text or "0"
-        annotations["dev.sbx.groups"] = ",".join(opts["group_add"])
-    if oci.environment(spec, "HOME") is None and not opts["unsetenv_all"]:
-        annotations["dev.sbx.home"] = "lookup"
-
-
-def _mounts(
-    spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]", network: str, container: launch.Container
-) -> None:
-    cgroup = any(os.path.exists(f"/sys/fs/cgroup/{name}cgroup.controllers") for name in ("", "unified/"))
-    gid5 = oci.maps_id(spec["linux"]["gidMappings"], 5)
-    shm = f"{values.size(opts['shm_size'] or '64m', '--shm-size')}"
-    spec["mounts"] = oci.default_mounts(shm_size=shm, host_network=network == "host", cgroup=cgroup, tty_group=gid5)
-    if cgroup and network == "host":
-        # The host's /sys comes along with all its cgroups; what is seen of them is the container's own part.
-        hardened = ("nosuid", "noexec", "nodev", "relatime", "ro")
-        spec["mounts"].append(oci.mount("/sys/fs/cgroup", "cgroup", "cgroup", *hardened))
-    if image["name"] == "host:":
-        overlay = spec["annotations"]["dev.sbx.storage"] == "overlay"
-        if overlay:
-            spec["mounts"] += hostroot.overlays()
-        else:
-            spec["linux"]["maskedPaths"] += hostroot.data_folders()
-        if not overlay or (os.getuid() and not _is_mapped(spec, os.getuid())):
-            # In a folder of the host, or of a caller who is not mapped, nobody could make a file.
-            spec["mounts"] += [oci.mount(f"/{n}", "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={m:o}")
-                               for n, m in hostroot.EMPTY.items() if n not in ("proc", "sys", "dev")]  # fmt: skip
-        spec["mounts"].append(oci.mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
-        hostroot.hide(spec)
-    if not opts["no_hosts"]:
-        _bind_file(spec, container, "/etc/hosts", etc.hosts(spec["hostname"], network, opts["add_host"]))
-    _bind_file(spec, container, "/etc/hostname", spec["hostname"] + "\n")
-    resolv = etc.resolv_conf(network, opts["dns"], opts["dns_search"], opts["dns_option"])
-    if resolv:
-        _bind_file(spec, container, "/etc/resolv.conf", resolv)
-    if opts["read_only"]:
-        # podman's read-only-tmpfs: programs that need a scratch place find one
-        for path in ("/tmp", "/var/tmp", "/run"):
-            spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
-    reader = volumes.Reader(spec, container.directory, sockets=opts["allow_host_socket"])
-    for text in opts["volume"]:
-        reader.volume(text)
-    for text in opts["mount"]:
-        reader.mount(text)
-    for text in opts["tmpfs"]:
-        reader.tmpfs(text)
-
-
-def _bind_file(spec: "dict[str, Any]", container: launch.Container, destination: str, text: str) -> None:
-    source = container.write(destination.rpartition("/")[2], text)
-    spec["mounts"].append(oci.mount(destination, "bind", source, "bind", "nosuid", "nodev", "noexec", "rprivate"))
-
-
-def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]", network: str) -> None:
-    annotations = spec["annotations"]
-    for text in [*opts["label"], *opts["annotation"]]:
-        key, _, value = text.partition("=")
-        if key.startswith("dev.sbx.") or not key:
-            raise SandboxError("read --annotation", text, EINVAL, detail="dev.sbx. is sbx's own")
-        annotations[key] = value
-    annotations["dev.sbx.network"] = network
-    annotations["dev.sbx.image"] = image["name"]
-    if opts["init"]:
-        annotations["dev.sbx.init"] = "reaper"
-    if opts["timeout"]:
-        seconds = values.seconds(opts["timeout"], "--timeout")
-        if seconds < 0:
-            raise SandboxError("read --timeout", opts["timeout"], EINVAL, detail="it is negative")
-        annotations["dev.sbx.timeout"] = str(seconds)
-    if not opts["interactive"]:
-        annotations["dev.sbx.stdin"] = "null"
-    fds = _descriptors(opts)
-    if fds:
-        annotations["dev.sbx.fds"] = ",".join(fds)
-
-
-def _descriptors(opts: "Options") -> "list[str]":
-    """The caller's descriptors above 2 that the command gets; each must be open."""
-    words = [("--preserve-fds", opts["preserve_fds"] or "0"), *(("--preserve-fd", fd) for fd in opts["preserve_fd"])]
-    for option, word in words:
-        if not (word.isascii() and word.isdecimal()):
-            raise SandboxError(f"read {option}", word, EINVAL, hint="a number")
-    fds = []
-    for numbers in (range(3, 3 + int(words[0][1])), (int(word) for _, word in words[1:])):
-        for fd in numbers:
-            try:
-                os.fstat(fd)
-            except (OSError, OverflowError):
-                raise SandboxError("preserve descriptor", str(fd), _EBADF) from None
-            fds.append(str(fd))
-    return fds
 
 
 def _write_cidfile(path: str, text: str) -> None:

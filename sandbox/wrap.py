@@ -6,7 +6,7 @@ The caller keeps its own id inside, so what it writes belongs to it; one id need
 import os
 import sys
 
-from sandbox import cold, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
+from sandbox import cold, containers, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
     maps = _maps()
     profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
     shown = opts["print_config"] or opts["print_plan"]
-    container = launch.Draft(f"{opts} {operands}", maps) if shown else launch.Container(paths.store(), maps)
+    container = containers.Draft(f"{opts} {operands}", maps) if shown else containers.Container(paths.store(), maps)
     try:
         spec = build(opts, operands, profile["fragment"], maps, container)
         if shown:
@@ -53,7 +53,7 @@ def build(
     command: "list[str]",
     fragment: "dict[str, Any]",
     maps: "dict[str, Any]",
-    container: launch.Container,
+    container: containers.Container,
 ) -> "dict[str, Any]":
     """The spec; a checklist in the order of the OCI document."""
     spec = oci.skeleton(maps)
@@ -103,7 +103,9 @@ def _environment(spec: "dict[str, Any]", opts: "Options") -> None:
     values.environment(spec, opts["env"], opts["env_file"])
 
 
-def _mounts(spec: "dict[str, Any]", opts: "Options", directory: str, network: str, container: launch.Container) -> None:
+def _mounts(
+    spec: "dict[str, Any]", opts: "Options", directory: str, network: str, container: containers.Container
+) -> None:
     spec["mounts"] = oci.default_mounts(
         shm_size=str(64 << 20), host_network=network == "host", cgroup=False,
         tty_group=oci.maps_id(spec["linux"]["gidMappings"], 5),
