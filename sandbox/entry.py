@@ -80,7 +80,8 @@ def dispatch(argv: list[str], debug: "list[bool]") -> int:
             return parsed
     found, operands = parsed
     debug[0] = found["debug"] = found["debug"] or debug[0]
-    entry = options.VERBS[verb]
+    entry = options.find(verb)
+    assert entry is not None
     if not entry.hot:
         _switch_on_packages()
     code: int = load(entry.target)(found, operands)

@@ -98,19 +98,18 @@ class Verb:
         self.passthrough = passthrough
 
 
-def _group(group: str, *options: Option) -> tuple[Option, ...]:
+def group(name: str, *options: Option) -> tuple[Option, ...]:
+    """These options under one heading of the help."""
     for option in options:
-        option.group = group
+        option.group = name
     return options
 
 
-COMMON = _group(
-    "Common", Option("--debug", FLAG, "", "Show a traceback when something fails; the same as SBX_DEBUG=1.")
-)
+COMMON = group("Common", Option("--debug", FLAG, "", "Show a traceback when something fails; the same as SBX_DEBUG=1."))
 
 # What `run` takes, by group in the order of its help.  Names and meanings are podman's where podman has the option.
 RUN = (
-    *_group(
+    *group(
         "Life cycle",
         Option("--rm", FLAG, "", "Remove the container when it ends; always so, accepted for compatibility."),
         Option("--name", VALUE, "NAME", "Name of the container; a random one if not given."),
@@ -124,12 +123,12 @@ RUN = (
         Option("-q --quiet", FLAG, "", "No progress messages."),
         Option("--cidfile", VALUE, "FILE", "Write the container's id to this file, which must not exist."),
     ),
-    *_group(
+    *group(
         "Terminal",
         Option("-i --interactive", FLAG, "", "Keep standard input open; without it the command reads /dev/null."),
         Option("-t --tty", FLAG, "", "Give the command a terminal of its own."),
     ),
-    *_group(
+    *group(
         "Process",
         Option("-e --env", LIST, "NAME[=VALUE]", "Set an environment variable; without a value, take the caller's."),
         Option("--env-file", LIST, "FILE", "Read environment variables from a file, one NAME=VALUE in a line."),
@@ -144,7 +143,7 @@ RUN = (
         Option("--ulimit", LIST, "NAME=SOFT[:HARD]", "Set a resource limit, such as nofile=1024:2048."),
         Option("-h --hostname", VALUE, "NAME", "Host name inside."),
     ),
-    *_group(
+    *group(
         "Image and storage",
         Option("--platform", VALUE, "OS/ARCH", "Pick this platform of a multi-platform image."),
         Option(
@@ -152,7 +151,7 @@ RUN = (
             choices=("overlay", "fuse-overlayfs", "copy"),
         ),
     ),
-    *_group(
+    *group(
         "Files",
         Option("-v --volume", LIST, "SRC:DST[:OPTIONS]", "Mount a host path inside; options ro, rw, rbind, U, O."),
         Option("--mount", LIST, "SPEC", "Mount as type=bind|tmpfs,src=...,dst=...,ro."),
@@ -161,7 +160,7 @@ RUN = (
         Option("--shm-size", VALUE, "SIZE", "Size of /dev/shm, such as 64m."),
         Option("--allow-host-socket", FLAG, "", "Allow mounting a control socket of the host (D-Bus, podman, docker)."),
     ),
-    *_group(
+    *group(
         "Network",
         Option(
             "--network --net", VALUE, "MODE", "How the network is reached.",
@@ -173,7 +172,7 @@ RUN = (
         Option("--add-host", LIST, "NAME:ADDRESS", "Add a line to /etc/hosts."),
         Option("--no-hosts", FLAG, "", "Leave the image's /etc/hosts as it is."),
     ),
-    *_group(
+    *group(
         "Security",
         Option("--cap-add", LIST, "CAP", "Add a capability (NET_BIND_SERVICE), or ALL."),
         Option("--cap-drop", LIST, "CAP", "Drop a capability, or ALL."),
@@ -195,7 +194,7 @@ RUN = (
         Option("--preserve-fds", VALUE, "N", "Pass descriptors 3 to N+2 to the command."),
         Option("--preserve-fd", LIST, "FD", "Pass this descriptor to the command."),
     ),
-    *_group(
+    *group(
         "Meta",
         Option("-l --label", LIST, "KEY=VALUE", "Label the container."),
         Option("--annotation", LIST, "KEY=VALUE", "Add an OCI annotation."),
@@ -216,7 +215,7 @@ _SHARED_LATER = (
     "gidmap", "sysctl", "time_offset", "allow_degraded", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
 )  # fmt: skip
 WRAP = (
-    *_group(
+    *group(
         "Host files",
         Option("--ro", LIST, "PATH", "Show this host path read-only, even inside what is hidden."),
         Option("--rw", LIST, "PATH", "Make this host path writable."),
@@ -226,10 +225,8 @@ WRAP = (
     *(option.postponed() for option in RUN if option.dest in _SHARED_LATER),
 )
 
-_JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
-_QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.", group="Output")
-
-VERBS: "Final[dict[str, Verb]]" = {
+# What is started most must not wait for the table of the rest, which is in verbs.py.
+HOT: "Final[dict[str, Verb]]" = {
     "run": Verb(
         "sandbox.run:main", "Run a command in a container made from an image.", group="Run",
         options=RUN, operands="IMAGE [COMMAND [ARG...]]", least=1, most=-1, hot=True, passthrough=True,
@@ -254,109 +251,22 @@ VERBS: "Final[dict[str, Verb]]" = {
             ("sbx wrap --ro ~/.gitconfig -- git log", "show one file of the hidden home"),
         ),
     ),
-    "unshare": Verb(
-        "sandbox.cli.unshare:main", "Run a command as container root in the user namespace, on the host's files.", group="Run",
-        options=(Option("--userns", VALUE, "MODE", "auto, keep-id[:uid=N,gid=N], nomap or single.", group="Ids"),),
-        operands="[COMMAND [ARG...]]", most=-1, passthrough=True,
-        about="For files that containers left under subordinate ids. Not a sandbox: files, network and processes are "
-        "the host's.",
-        examples=(("sbx unshare rm -rf build/root", "remove files that belong to subordinate ids"),),
-    ),
-    "load": Verb(
-        "sandbox.cli.load:main", "Put the images of an archive or layout into the store.", group="Images",
-        options=(
-            Option("-i --input", VALUE, "FILE", "Archive or layout to read; standard input if not given."),
-            _QUIET,
-        ),
-        operands="[FILE]", most=1,
-        examples=(
-            ("sbx load -i busybox.tar", "from `podman save` or `docker save`"),
-            ("sbx load < app.tar", "from standard input"),
-        ),
-    ),
-    "import": Verb(
-        "sandbox.cli.import_:main", "Make an image of one layer from a tar file of a root file system.", group="Images",
-        options=(
-            Option(
-                "-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`.", group="Image"
-            ),
-            Option("-m --message", VALUE, "TEXT", "Comment for the image's history.", group="Image"),
-            _QUIET,
-        ),
-        operands="FILE|- [NAME]", least=1, most=2,
-        examples=(("sbx import rootfs.tar.gz debian:mine", ""), ("tar -c . | sbx import - tree", "")),
-    ),
-    "images": Verb(
-        "sandbox.cli.images:main", "List the images of the store.", group="Images",
-        options=_group(
-            "Output",
-            Option("-a --all", FLAG, "", "Show images without a name too."),
-            Option("-q --quiet", FLAG, "", "Print ids only."),
-            Option("--json", FLAG, "", "Print JSON."),
-            Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Repository}}:{{.Tag}}."),
-            Option("--digests", FLAG, "", "Show manifest digests."),
-            Option("--no-trunc", FLAG, "", "Do not shorten ids."),
-            Option("-n --noheading", FLAG, "", "No heading line."),
-        ),
-        operands="[NAME]", most=1,
-        examples=(("sbx images", ""), ("sbx images --format '{{.Repository}}:{{.Tag}}'", "for scripts")),
-    ),
-    "rmi": Verb(
-        "sandbox.cli.rmi:main", "Remove images from the store.", group="Images",
-        options=(
-            Option("-f --force", FLAG, "", "Do not complain about images that are not there."),
-            Option("-a --all", FLAG, "", "Remove all images."),
-        ),
-        operands="[IMAGE...]", most=-1,
-        examples=(("sbx rmi busybox", ""),),
-    ),
-    "inspect": Verb(
-        "sandbox.cli.inspect:main", "Print what is known about images, as JSON.", group="Images",
-        options=_group(
-            "Output",
-            Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.Id}}."),
-            Option("--type", VALUE, "KIND", "Kind of thing to look for, such as image."),
-        ),
-        operands="NAME...", least=1, most=-1,
-        examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),
-    ),
-    "profile": Verb(
-        "sandbox.cli.profile:main", "List security profiles, or show one as it is in force.", group="This machine",
-        options=(_JSON,), operands="list | show NAME", least=1, most=2, words=("list", "show"),
-        examples=(("sbx profile list", ""), ("sbx profile show default --json", "as an OCI fragment")),
-    ),
-    "doctor": Verb(
-        "sandbox.cli.doctor:main", "Try each operation that sandboxes need, and name the fix for what is missing.", group="This machine",
-        options=(_JSON, Option("-q --quiet", FLAG, "", "Print only what is wrong.", group="Output")),
-        about="Exit status 0 says that `sbx run` works on this machine.",
-        examples=(("sbx doctor", ""), ("sbx doctor --quiet && sbx run host: true", "in scripts")),
-    ),
-    "info": Verb(
-        "sandbox.cli.info:main", "Print facts about this machine and where sbx keeps its files.", group="This machine",
-        options=(_JSON,), examples=(("sbx info --json", "for a bug report"),),
-    ),
-    "version": Verb(
-        "sandbox.cli.version:main", "Print the version.", group="Help",
-        options=(_JSON,), examples=(("sbx version --json", ""),),
-    ),
-    "completion": Verb(
-        "sandbox.cli.completion:main", "Print a completion script for a shell.", group="Help",
-        operands="bash|zsh|fish", least=1, most=1, words=("bash", "zsh", "fish"),
-        examples=(
-            ("sbx completion bash > ~/.local/share/bash-completion/completions/sbx", ""),
-            ("sbx completion fish > ~/.config/fish/completions/sbx.fish", ""),
-        ),
-    ),
-    "help": Verb(
-        "sandbox.cli.help:main", "Show help about sbx, or about a verb.", group="Help",
-        operands="[VERB]", most=1, examples=(("sbx help run", ""),),
-    ),
 }  # fmt: skip
+
+
+def find(verb: str) -> "Verb | None":
+    """The table's entry of `verb`."""
+    entry = HOT.get(verb)
+    if entry is None:
+        from sandbox import verbs
+
+        entry = verbs.VERBS.get(verb)
+    return entry
 
 
 def parse(verb: str, argv: list[str]) -> "tuple[dict[str, Any], list[str]] | None":
     """(every option's value by dest, operands) of ``argv`` after the verb; None for what typer has to look at."""
-    entry = VERBS.get(verb)
+    entry = find(verb)
     if entry is None:
         return None
     by_flag = {flag: option for option in entry.options for flag in option.flags}

@@ -16,7 +16,8 @@ from rich.markup import escape
 
 from sandbox.cli.manpages import ENVIRONMENT
 from sandbox.errors import EXIT_FAILED, UsageError
-from sandbox.options import FLAG, LIST, VERBS, Option, Verb
+from sandbox.options import FLAG, LIST, Option, Verb
+from sandbox.verbs import VERBS
 
 # The exceptions and classes of click that typer builds on; newer typers carry a click of their own.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]

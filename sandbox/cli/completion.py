@@ -6,7 +6,8 @@ The scripts are static: pressing TAB starts no Python, except where a name has t
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sandbox.options import FLAG, VERBS, Option, Verb
+from sandbox.options import FLAG, Option, Verb
+from sandbox.verbs import VERBS
 
 # What a value or an operand is, by the name it has in the usage text.
 _FILES = {"FILE", "PATH", "SRC:DST[:OPTIONS]"}

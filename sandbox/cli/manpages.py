@@ -8,7 +8,8 @@ import time
 
 from sandbox import __version__
 from sandbox.errors import EXIT_FAILED, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT
-from sandbox.options import COMMON, FLAG, LIST, VERBS, Option, Verb
+from sandbox.options import COMMON, FLAG, LIST, Option, Verb
+from sandbox.verbs import VERBS
 
 _EXIT_CODES = (
     (str(EXIT_FAILED), "sbx itself failed: a wrong option, an image that is not there, a protection it can not give."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.cli.completion import SCRIPTS
-from sandbox.options import VERBS
+from sandbox.verbs import VERBS
 
 
 def needs(shell: str) -> str:

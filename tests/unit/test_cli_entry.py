@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from sandbox.options import VERBS
+from sandbox.verbs import VERBS
 
 TREE = Path(__file__).resolve().parent.parent.parent
 MAIN = Path(sandbox.__file__).parent / "__main__.py"
@@ -148,7 +148,7 @@ STUB = """
 import os, sys
 sys.path.append({tree!r})
 from sandbox import entry, options
-options.VERBS["run"].target = "stub:main"
+options.HOT["run"].target = "stub:main"
 sys.path.append({here!r})
 entry.main()
 """
@@ -231,4 +231,4 @@ def test_what_a_hot_verb_imports_on_the_way_to_its_module(stub: Run) -> None:
         check=True,
     )
     more = set(done.stdout.split()) - set(bare.stdout.split())
-    assert more == {"sandbox", "sandbox.entry", "sandbox.errors", "sandbox.options", "stub"}
+    assert more == {"gc", "sandbox", "sandbox.entry", "sandbox.errors", "sandbox.options", "stub"}

@@ -8,7 +8,7 @@ import pytest
 
 import sandbox
 from sandbox.cli import manpages
-from sandbox.options import VERBS
+from sandbox.verbs import VERBS
 
 PAGES = manpages.pages()
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from sandbox.options import VERBS
+from sandbox.verbs import VERBS
 
 PACKAGE = Path(sandbox.__file__).parent
 # Built in or one small C module each; what Python has loaded at its start anyway (io, os, sys) is free.
 ALLOWED = {
-    "_ctypes", "_signal", "errno", "fcntl", "io", "marshal", "os", "resource", "select", "sys", "termios", "time",
+    "_ctypes", "_signal", "errno", "fcntl", "gc", "io", "marshal", "os", "resource", "select", "sys", "termios", "time",
 }  # fmt: skip
 
 
@@ -75,16 +75,22 @@ def test_the_target_is_there(verb: str) -> None:
 
 # What the verb's own module does not have to read: --debug is entry's, --rm asks for what is always so.
 READ_ELSEWHERE = {"debug", "rm"}
+# Modules that a verb's own module hands its options to.
+WITH = {"sandbox.run": ["sandbox.compose"]}
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_option_is_accepted_and_then_ignored(verb: str) -> None:
     """What the table offers is read by the verb's module, and what it postpones (`later`) is not read yet."""
-    source = str(importlib.import_module(VERBS[verb].target.partition(":")[0]).__file__)
-    read = set(re.findall(r"""opts(?:\.get\(|\[)["'](\w+)["']""", Path(source).read_text(encoding="utf-8")))
+    module = VERBS[verb].target.partition(":")[0]
+    text = "".join(
+        Path(str(importlib.import_module(name).__file__)).read_text(encoding="utf-8")
+        for name in (module, *WITH.get(module, ()))
+    )
+    read = set(re.findall(r"""opts(?:\.get\(|\[)["'](\w+)["']""", text))
     # `for name in ("a", "b"): opts[name]`
-    if re.search(r"opts\[[a-z_]+\]", Path(source).read_text(encoding="utf-8")):
-        read |= set(re.findall(r"""["'](\w+)["']""", Path(source).read_text(encoding="utf-8")))
+    if re.search(r"opts\[[a-z_]+\]", text):
+        read |= set(re.findall(r"""["'](\w+)["']""", text))
     offered = {option.dest for option in VERBS[verb].options if not option.later} - READ_ELSEWHERE
     postponed = {option.dest for option in VERBS[verb].options if option.later}
     assert offered - read == set()

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from sandbox.cli import app
 from sandbox.errors import SandboxError
-from sandbox.options import FLAG, VERBS, Verb, parse
+from sandbox.options import FLAG, Verb, parse
+from sandbox.verbs import VERBS
 
 DESTS = {verb: {option.dest: option.blank() for option in entry.options} for verb, entry in VERBS.items()}
 
