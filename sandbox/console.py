@@ -15,6 +15,10 @@ else:
 
 _SIGWINCH = 28
 _CHUNK = 1 << 16
+# What a blocking descriptor takes once poll(2) says that it takes something: a pipe PIPE_BUF, a terminal little more
+# than n_tty's WAKEUP_CHARS
+_SURE_OF_PIPE, _SURE_OF_TERMINAL = 4096, 256
+_FIFO, _DEVICE = 0o010000, 0o020000
 
 
 def raw_mode(fd: int) -> "list[Any]":
@@ -29,28 +33,53 @@ def raw_mode(fd: int) -> "list[Any]":
     mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(fd, termios.TCSADRAIN, mode)
+    termios.tcsetattr(fd, termios.TCSANOW, mode)
     return saved
 
 
+def _output() -> tuple[int, int]:
+    """(descriptor to write to, how much at once): standard output, which others have too, is never made non-blocking.
+
+    Its pipe or terminal is opened once more where that is allowed; where not, small pieces never wait.
+    """
+    kind = os.fstat(1).st_mode & 0o170000
+    if kind in (_FIFO, _DEVICE):
+        try:
+            return os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), _CHUNK
+        except OSError:
+            pass  # somebody else's (su), or no reader
+    return 1, _SURE_OF_TERMINAL if kind == _DEVICE else _SURE_OF_PIPE
+
+
 class Console:
-    """Copies between the user's descriptors 0 and 1 and the container's terminal, whose master end is `master`."""
+    """Copies between the user's descriptors 0 and 1 and the container's terminal, whose master end is `master`.
+
+    Nothing in here waits, whatever the user's terminal does: the keeper has signals, a clock and the cli to watch.
+    """
 
     def __init__(self, master: int, *, interactive: bool = True) -> None:
         self.master = master
         self.interactive = interactive
         self.saved: list[Any] | None = None
         self.pending = b""  # typed, not yet taken by the container
+        self.shown = b""  # printed, not yet taken by the user's terminal
+        self.last = b"\n"
+        self.lost = 0  # errno of standard output, once it takes no more
+        self.watched: dict[int, int] = {}
+        self.out, self.piece = _output()
         os.set_blocking(master, False)
+        # Held open, so that the terminal outlives a command that closes it for a while.
+        self.peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
     def start(self, poll: "select.poll") -> None:
         self.resize()
         _signal.signal(_SIGWINCH, lambda *_: self.resize())
-        if self.interactive:
-            if os.isatty(0):
+        if self.interactive and os.isatty(0):
+            try:
                 self.saved = raw_mode(0)
-            poll.register(0, select.POLLIN)
-        poll.register(self.master, select.POLLIN)
+            except termios.error:
+                pass  # it has hung up: there is nobody to type
+        self._watch(poll)
 
     def resize(self) -> None:
         """The container's window gets the size of the user's, which tells its foreground process (SIGWINCH)."""
@@ -63,47 +92,81 @@ class Console:
 
     def copy(self, events: "list[tuple[int, int]]", poll: "select.poll") -> None:
         """Move what `poll` says is there; the end of the user's input becomes the terminal's end-of-file character."""
-        for fd, event in events:
-            if fd == 0:
-                typed = os.read(0, _CHUNK)
-                self.pending += typed or b"\x04"
-                if not typed:
-                    poll.unregister(0)
-            elif fd == self.master and not self._show() and not event & select.POLLIN:
-                poll.unregister(self.master)  # all its users have closed it; the exit status comes by SIGCHLD
+        ready = [fd for fd, _ in events]
+        if 0 in ready and 0 in self.watched:
+            self._type()
         if self.pending:
             try:
                 self.pending = self.pending[os.write(self.master, self.pending) :]
             except BlockingIOError:
                 pass
-            except OSError:
-                self.pending = b""
+        if self.master in ready and not self.shown:
+            self.shown = self._printed()
+        if self.shown and (self.piece == _CHUNK or self.out in ready):
+            self._show()
+        self._watch(poll)
+
+    def _type(self) -> None:
         try:
-            poll.modify(self.master, select.POLLIN | (select.POLLOUT if self.pending else 0))
-        except FileNotFoundError:
-            pass
+            typed = os.read(0, _CHUNK)
+        except OSError:
+            typed = b""  # EIO: the user's terminal has hung up
+        if not typed:
+            self.interactive = False
+        # The first of two ends a line that was begun, the second the input.
+        self.pending += typed or (b"\x04" if self.last == b"\n" else b"\x04\x04")
+        self.last = typed[-1:]
+
+    def _printed(self) -> bytes:
+        try:
+            return os.read(self.master, _CHUNK)
+        except OSError:
+            return b""
 
     def _show(self) -> bool:
-        """Copy one chunk of output; False when there is none."""
+        """Hand on what standard output takes without waiting; False when it takes nothing."""
         try:
-            shown = os.read(self.master, _CHUNK)
+            self.shown = self.shown[os.write(self.out, self.shown[: self.piece]) :]
         except BlockingIOError:
             return False
-        except OSError:
-            return False  # EIO: the other end is closed
-        while shown:
-            try:
-                shown = shown[os.write(1, shown) :]
-            except BlockingIOError:
-                select.select([], [1], [])
+        except OSError as error:
+            self.lost, self.shown = error.errno or 0, b""
+            return False
         return True
 
+    def _watch(self, poll: "select.poll") -> None:
+        """Ask `poll` for what can be moved on: what is not taken at one end is not read at the other."""
+        wanted = {self.master: (0 if self.shown else select.POLLIN) | (select.POLLOUT if self.pending else 0)}
+        if self.interactive and len(self.pending) < _CHUNK:
+            wanted[0] = select.POLLIN
+        if self.shown:
+            wanted[self.out] = select.POLLOUT
+        if wanted != self.watched:
+            for fd in self.watched:
+                if fd not in wanted:
+                    poll.unregister(fd)
+            for fd, mask in wanted.items():
+                poll.register(fd, mask)
+            self.watched = wanted
+
+    def unfinished(self) -> bool:
+        """After the payload's end: whether there is something left to show."""
+        if self.lost:
+            return False
+        self.shown = self.shown or self._printed()
+        return bool(self.shown)
+
     def finish(self) -> None:
-        """Show what is left after the payload ended."""
-        while self._show():
+        """Show what is left, as far as the user's terminal takes it now."""
+        out = select.poll()
+        out.register(self.out, select.POLLOUT)
+        while self.unfinished() and out.poll(0) and self._show():
             pass
 
     def restore(self) -> None:
         if self.saved is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
+            try:
+                termios.tcsetattr(0, termios.TCSANOW, self.saved)
+            except termios.error:
+                pass  # it has hung up
             self.saved = None

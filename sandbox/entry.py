@@ -14,10 +14,15 @@ from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, SandboxError, printable, re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal  # the same names, with types; importing it costs 4 ms
     from collections.abc import Callable
     from typing import Any, NoReturn
+else:
+    import _signal
 
-SIGINT, SIGPIPE, EPIPE = 2, 13, 32
+SIGINT, SIGPIPE, SIGCHLD, EPIPE = 2, 13, 17, 32
+# What Python sets where there is no locale (PEP 538), in our environment too.
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 # What `sbx` itself takes in front of a verb, as the verb that answers it.
 _INSTEAD_OF_A_VERB = {"--help": "help", "-h": "help", "--version": "version"}
 
@@ -27,6 +32,8 @@ def main() -> "NoReturn":
     gc.disable()  # a start makes no garbage worth looking for (0.7 ms); what lives longer switches it on again
     _reserve_standard_descriptors()
     _watch_output()
+    _hear_of_children()
+    _forget_locale()
     leave(run(sys.argv[1:]))
 
 
@@ -170,6 +177,24 @@ def _reserve_standard_descriptors() -> None:
         except OSError:
             os.open("/dev/null", os.O_RDONLY)  # the lowest free number
             os.set_inheritable(fd, True)  # the command that is run would fall into the same hole
+
+
+def _hear_of_children() -> None:
+    """Undo what the caller did to SIGCHLD: blocked nobody would wake us, ignored the kernel keeps no exit status."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    _signal.signal(SIGCHLD, _signal.SIG_DFL)
+
+
+def _forget_locale() -> None:
+    """Take LC_CTYPE out of the environment when Python has put it there: the caller's variables are passed on, not ours."""
+    if os.environ.get("LC_CTYPE") in _COERCED:
+        try:
+            with open("/proc/self/environ", "rb", buffering=0) as file:
+                ours = b"\0LC_CTYPE=" not in b"\0" + file.read()
+        except OSError:
+            return
+        if ours:
+            del os.environ["LC_CTYPE"]
 
 
 def _switch_on_packages() -> None:

@@ -18,6 +18,9 @@ EPERM, ENOENT, EIO, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EEXIST, ENODEV, ENOT
 )  # fmt: skip
 ENOSYS, ENOTEMPTY, ELOOP, EOVERFLOW, EDQUOT = 38, 39, 40, 75, 122
 
+# What crosses a process boundary goes in one record of at most 64 KiB; names in images and on command lines may be longer.
+_LONGEST = 4096
+
 # (step, errno) -> cause and the command that checks or fixes it; errno 0 stands for any.
 HINTS: dict[tuple[str, int], str] = {
     ("create user namespace", EPERM): "unprivileged user namespaces are restricted on this machine; "
@@ -77,8 +80,12 @@ class SandboxError(Exception):
         return f"{text}: {printable(cause)}" if cause else text
 
     def as_tuple(self) -> tuple[str, str, int, str, str, int]:
-        """Plain data for marshal; the inverse of `from_tuple`."""
-        return (self.step, self.subject, self.errno, self.detail, self.hint, self.code)
+        """Plain data for marshal; the inverse of `from_tuple`, but for words that no screen could show whole."""
+        subject, detail, hint = (
+            text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+            for text in (self.subject, self.detail, self.hint)
+        )
+        return (self.step, subject, self.errno, detail, hint, self.code)
 
     @classmethod
     def from_tuple(cls, data: tuple[str, str, int, str, str, int]) -> "SandboxError":

@@ -310,6 +310,15 @@ def reset_signals() -> None:
 def run(steps: "list[tuple[Any, ...]]", channel: int, slots: dict[int, int]) -> "NoReturn":
     """Execute the steps; does not return.  A failed step is reported to the keeper with its verb and subject."""
     init = Init(channel, slots)
+    code = EXIT_FAILED
+    try:
+        code = _steps(init, steps)
+    finally:
+        os._exit(code)  # whatever happened: the keeper's code above us must never run in here
+
+
+def _steps(init: Init, steps: "list[tuple[Any, ...]]") -> int:
+    """Execute the steps; returns the exit status of one that failed, which was reported."""
     verb = "start"
     code = EXIT_FAILED
     try:
@@ -329,4 +338,4 @@ def run(steps: "list[tuple[Any, ...]]", channel: int, slots: dict[int, int]) -> 
         init.tell("error", SandboxError.of(verb.replace("_", " "), subject, error).as_tuple())
     except BaseException as error:  # nothing may run on in here
         init.tell("error", SandboxError(verb.replace("_", " "), detail=f"{type(error).__name__}: {error}").as_tuple())
-    os._exit(code)
+    return code

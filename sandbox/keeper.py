@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-SIGKILL = 9
+SIGHUP, SIGKILL = 1, 9
+_DAY = 86400.0  # poll(2) counts milliseconds in an int
 # Steps of a plan's `build` -> the module that does it
 _ROOMS = {
     "overlay": "overlay",
@@ -95,6 +96,7 @@ class Keeper:
         self.init = -1
         self.terminal: Any = None
         self.status: int | None = None
+        self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
 
     def work(self) -> int:
@@ -246,13 +248,16 @@ class Keeper:
         seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
         deadline = time.monotonic() + seconds if seconds else 0.0
         self._reap()  # whoever ended before the handler stood
-        while self.status is None:
-            left = max(0, int((deadline - time.monotonic()) * 1000) + 1) if deadline else None
+        while self.status is None or self._shows():
+            left = max(0, int(min(deadline - time.monotonic(), _DAY) * 1000) + 1) if deadline else None
             events = poll.poll(left)
             if deadline and time.monotonic() >= deadline:
+                if self.status is not None:
+                    break
                 self._kill(SIGKILL)
                 self._reap(block=True)
-                return EXIT_TIMEOUT
+                self.status = EXIT_TIMEOUT
+                break
             for fd, _ in events:
                 if fd == read:
                     try:
@@ -264,9 +269,15 @@ class Keeper:
                     self._from_cli()
             if self.terminal:
                 self.terminal.copy(events, poll)
+                if self.terminal.lost and self.pid:
+                    self._kill(SIGHUP)
         if self.terminal:
             self.terminal.finish()
         return self.status
+
+    def _shows(self) -> bool:
+        """Whether the payload's last output is still to be shown; nobody who ends the container waits for that."""
+        return bool(self.terminal and self.patient and self.terminal.unfinished())
 
     def _reap(self, *, block: bool = False) -> None:
         """Collect children; a helper that ends before the payload takes the container with it, and says so."""
@@ -293,11 +304,13 @@ class Keeper:
     def _from_cli(self) -> None:
         message = linux.receive(self.cli)
         if not message:
+            self.patient = False
             self._kill(SIGKILL)
             self._reap(block=True)
             return
         kind, number = marshal.loads(message)
         if kind == "signal":
+            self.patient = self.patient and self.status is None
             self._kill(number)
 
     def _kill(self, number: int) -> None:
@@ -312,6 +325,7 @@ class Keeper:
             os.kill(self.pid, SIGKILL)
             self._reap(block=True)
             self.status = EXIT_SIGNAL + number
+            self.patient = False
         else:
             os.kill(self.pid, number)
 

@@ -75,6 +75,8 @@ class _Attendance:
 
     def take_signal(self, number: int, _: object) -> None:
         """To the payload once it runs; before, it ends the start, however long a helper would make it wait."""
+        if not self.pid:
+            return  # it has ended just now
         self._take_records(block=False)  # `started` may have come, and the payload may have told the sender
         if self.started:
             _send(self.channel, "signal", number)
@@ -99,7 +101,8 @@ class _Attendance:
             if self.started and not swept:
                 swept = True
                 containers.sweep(container)
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        pid, self.pid = self.pid, 0  # a signal from now on has nobody to go to, and the number may be another's soon
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if self.failed:
             raise self.failed
         if self.interrupted:
@@ -143,4 +146,11 @@ def _terminal_settings(spec: "dict[str, Any]") -> "Any":
     import termios
 
     saved = termios.tcgetattr(0)
-    return lambda: termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+    def restore() -> None:
+        try:
+            termios.tcsetattr(0, termios.TCSANOW, saved)
+        except termios.error:
+            pass  # it has hung up
+
+    return restore

@@ -3,9 +3,11 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
+import support
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store")
 
@@ -308,3 +310,41 @@ def test_eight_at_once(own_box, no_leftovers):
     results = [process.communicate(timeout=60) for process in processes]
     assert results == [(f"{n}\n", "") for n in range(8)]
     assert [process.returncode for process in processes] == [0] * 8
+
+
+# -- what the caller hands on --
+
+
+@pytest.mark.parametrize("state", ["blocked", "ignored"])
+def test_caller_that_does_not_hear_of_children(own_box, no_leftovers, state):
+    """SIGCHLD comes as the caller had it: blocked the keeper would never wake, ignored nobody has an exit status."""
+
+    def spoil():
+        if state == "blocked":
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    # Without the launcher: a shell undoes one of the two.
+    own_box.sbx.launcher = sys.executable
+    tree = [f"{support.TREE}/sandbox/__main__.py"]
+    process = own_box.sbx.popen(
+        "-IS", *tree, "run", f"rootfs:{own_box.rootfs}", "sh", "-c", "sleep 0.5; exit 7", preexec_fn=spoil
+    )
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (7, "", "")
+
+
+def test_words_too_long_for_a_record(box, refused):
+    """They are told, cut, with the right exit status."""
+    word = "./" + "a" * 120_000
+    done = box.sbx("run", f"rootfs:{box.rootfs}", word)
+    assert done.returncode == 126
+    assert done.stderr.startswith(f"sbx: execute `{word[:4096]}...`: File name too long\n")
+    done = box("true", "-w", "/" + "a" * 120_000)
+    assert done.returncode == 125
+    assert done.stderr.startswith("sbx: change directory `/aaa")
+
+
+def test_time_limit_beyond_all_clocks(box):
+    assert box("sleep 0.2; exit 3", "--timeout", "9" * 30).returncode == 3

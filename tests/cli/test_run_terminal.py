@@ -5,10 +5,12 @@ import os
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 
 import pytest
+from support import descendants
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "tty")
 
@@ -240,3 +242,88 @@ def test_no_terminal_and_no_way_to_the_callers(own_box, no_leftovers):
 def test_root_has_a_terminal_too(terminal):
     t = terminal("tty; stat -c %u /dev/pts/0")
     assert (t.end(), t.seen) == (0, "/dev/pts/0\r\n0\r\n")
+
+
+# -- a terminal that takes nothing --
+
+
+def test_time_limit_with_output_that_nobody_reads(terminal):
+    t = terminal("yes", "--timeout", "1")
+    assert t.process.wait(20) == 124
+
+
+def test_signal_with_output_that_nobody_reads(terminal):
+    t = terminal("echo up; yes")
+    t.expect("up")
+    time.sleep(0.5)
+    os.kill(t.process.pid, signal.SIGTERM)
+    assert t.process.wait(20) == 128 + signal.SIGTERM
+
+
+def test_killed_cli_with_output_that_nobody_reads(terminal, own_box):
+    t = terminal("echo up; yes")
+    t.expect("up")
+    time.sleep(0.5)
+    os.kill(t.process.pid, signal.SIGKILL)
+    assert t.process.wait(20) == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while descendants():
+        assert time.monotonic() < deadline, descendants()
+        time.sleep(0.05)
+    assert own_box("true").returncode == 0  # removes the folder
+
+
+def test_last_output_waits_for_a_slow_reader(terminal):
+    t = terminal("seq 1 20000")
+    time.sleep(1)
+    assert t.end() == 0
+    assert t.seen.split() == [str(n) for n in range(1, 20001)]
+
+
+def test_output_that_lost_its_reader(own_box, no_leftovers):
+    """As a terminal that hangs up."""
+    read, write = os.pipe()
+    process = own_box.popen("yes", "-t", stdout=write)
+    os.close(write)
+    assert os.read(read, 1) == b"y"
+    os.close(read)
+    assert process.wait(20) == 128 + signal.SIGHUP
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_terminal_that_hangs_up(own_box, no_leftovers):
+    t = Terminal(own_box, "run", "-it", f"rootfs:{own_box.rootfs}", "sh", "-c", "echo up; sleep 100")
+    t.expect("up")
+    os.close(t.slave)
+    os.close(t.master)
+    assert t.process.wait(20) == 128 + signal.SIGHUP
+
+
+def test_input_that_nobody_reads_is_not_kept(own_box, no_leftovers):
+    """What was typed too early waits in its pipe, not in the keeper's memory."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    process = own_box.popen("sleep 2", "-it", stdin=read, stdout=subprocess.DEVNULL)
+    os.close(read)
+    taken = 0
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        try:
+            taken += os.write(write, b"x\n" * (1 << 15))
+        except BlockingIOError:
+            time.sleep(0.01)
+    os.close(write)
+    assert process.wait(20) == 0
+    assert taken < 1 << 20
+    process.stderr.close()
+
+
+def test_input_that_ends_within_a_line(own_box, no_leftovers):
+    done = own_box("cat", "-it", input="abc")
+    assert (done.returncode, done.stdout) == (0, "abcabc")
+
+
+def test_terminal_outlives_a_command_that_closes_it(own_box, no_leftovers):
+    done = own_box("exec <&- >&- 2>&-; sleep 0.3; echo still >/dev/console", "-t")
+    assert (done.returncode, done.stdout) == (0, "still\n")
