@@ -1,0 +1,356 @@
+"""A registry, as the rest of sbx sees it: manifests, blobs and tags of one repository.  (cold)
+
+Pulls ask the mirrors of registries.conf first, pushes go to the registry itself.  Every method raises SandboxError,
+mostly `faults.RegistryError` with the HTTP status.  Safe for several threads.
+"""
+
+import hashlib
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from sandbox.errors import SandboxError
+from sandbox.image import jsonstrict, limits, reference
+from sandbox.image.reference import Reference, valid_digest
+from sandbox.registry import downloads, names, uploads
+from sandbox.registry.faults import RegistryError
+from sandbox.registry.names import Endpoint
+from sandbox.registry.session import PULL, PUSH, Session
+from sandbox.registry.transport import Answer, Url
+
+ACCEPT = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+]
+_LIST_BYTES = 4 << 20  # one page of tags or of the catalogue
+_PAGES = 1000
+_OLD = (
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
+
+
+class Manifest(NamedTuple):
+    raw: bytes
+    media_type: str
+    digest: str
+
+
+class Client:
+    """The repository of `where` (a full Reference, or a bare `host[:port]` for login and catalogue).
+
+    `tls_verify`: None as registries.conf says, False allows untrusted certificates and plain http.
+    `creds` is USER:PASSWORD, `cert_dir` replaces the folder of certs.d.
+    """
+
+    def __init__(
+        self, where: Reference | str, *, tls_verify: bool | None = None, authfile: str = "", creds: str = "", cert_dir: str = ""
+    ) -> None:  # fmt: skip
+        self.ref = where if isinstance(where, Reference) else Reference(where, "", "", "")
+        self.name = self.ref.repository if self.ref.path else self.ref.host
+        self._options: dict[str, Any] = {
+            "tls_verify": tls_verify, "authfile": authfile, "creds": creds, "cert_dir": cert_dir,
+        }  # fmt: skip
+        self._sessions: dict[Endpoint, Session] = {}
+        self._lock = threading.RLock()
+        self._good: Endpoint | None = None  # the mirror, or the registry, that had the manifest
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            session.close()
+
+    def _session(self, endpoint: Endpoint) -> Session:
+        with self._lock:
+            if endpoint not in self._sessions:
+                # A mirror has its own rules of trust; what the command line says is about the registry that it names.
+                options = (
+                    dict(self._options, tls_verify=None, creds="", cert_dir="") if endpoint.mirror else self._options
+                )
+                self._sessions[endpoint] = Session(endpoint, **options)
+            return self._sessions[endpoint]
+
+    def _sources(self, digest: str = "") -> list[Session]:
+        """Whom to ask, in order; `digest` when one is asked for."""
+        found = names.endpoints(self.ref._replace(tag="" if digest else self.ref.tag, digest=digest or self.ref.digest))
+        if self._good is not None:
+            found = [self._good, *(endpoint for endpoint in found if endpoint != self._good)]
+        return [self._session(endpoint) for endpoint in found]
+
+    def _home(self) -> Session:
+        """The registry itself, for what is not pulled."""
+        return self._session(names.upload_endpoint(self.ref))
+
+    def _subject(self, what: str) -> str:
+        return f"{self.name}@{what}" if ":" in what else f"{self.name}:{what}"
+
+    # -- manifests --
+
+    def manifest(self, reference: str, accept: list[str] | None = None) -> Manifest:
+        """The manifest or index behind a tag or digest, verified; its bytes are what was stored."""
+        digest = reference if valid_digest(reference) else ""
+        found: Manifest = self._try(lambda session: self._manifest(session, reference, accept or ACCEPT), digest)
+        return found
+
+    def _try(self, ask: "Callable[[Session], Any]", digest: str) -> Any:
+        """The first success among the sources; the registry's own error when there is none."""
+        sources = self._sources(digest)
+        for session in sources[:-1]:
+            try:
+                found = ask(session)
+            except SandboxError:
+                continue
+            self._good = session.endpoint
+            return found
+        found = ask(sources[-1])
+        self._good = sources[-1].endpoint
+        return found
+
+    def _manifest(self, session: Session, reference: str, accept: list[str]) -> Manifest:
+        step, subject = "pull manifest", self._subject(reference)
+        answer = session.request(
+            "GET", f"{session.repository}/manifests/{reference}", step=step, subject=subject, scopes=session.scopes(PULL),
+            headers={"Accept": ", ".join(accept)},
+        )  # fmt: skip
+        if answer.status != 200:
+            raise session.error(answer, step, subject)
+        raw = answer.read(limits.JSON_BYTES, step, subject)
+        digest = self._digest(raw, answer.headers.get("docker-content-digest", ""), reference, subject)
+        return Manifest(raw, self._media_type(raw, answer, accept, subject), digest)
+
+    def _digest(self, raw: bytes, said: str, reference: str, subject: str) -> str:
+        """The manifest's digest, computed here; what was asked for and what the header says have to agree with it."""
+        wanted = [text for text in (reference, said) if valid_digest(text)]
+        for digest in wanted:
+            algorithm = digest.partition(":")[0]
+            found = f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
+            if found != digest:
+                whose = "" if digest == reference else f", and the registry says {digest}"
+                raise RegistryError(
+                    "pull manifest", subject, detail=f"what came has the digest {found}{whose}",
+                    hint="the registry's copy is damaged, or somebody changed it on its way",
+                )  # fmt: skip
+        return wanted[0] if wanted else f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+    def _media_type(self, raw: bytes, answer: Answer, accept: list[str], subject: str) -> str:
+        header = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if header in _OLD:
+            raise RegistryError(
+                "pull manifest", subject, detail="the registry has only a manifest of the old schema 1",
+                hint="push the image again with a current tool",
+            )  # fmt: skip
+        value = jsonstrict.loads(raw, f"manifest of {subject}")
+        inside = value.get("mediaType") if type(value) is dict else None
+        if type(value) is not dict or (inside is not None and type(inside) is not str):
+            raise RegistryError("pull manifest", subject, detail="what came is no manifest")
+        if inside and header in ACCEPT and inside != header:
+            raise RegistryError(
+                "pull manifest", subject, detail=f"it is sent as {header} and calls itself {inside}",
+            )  # fmt: skip
+        found = header if header in accept else inside or header
+        if found not in accept:
+            raise RegistryError("pull manifest", subject, detail=f"its type is `{found[:100]}`, which is no image")
+        return found
+
+    def head(self, reference: str) -> tuple[str, str, int] | None:
+        """(media type, digest, size) of a manifest as the registry says, nothing verified; None when it is not there."""
+
+        def ask(session: Session) -> tuple[str, str, int] | None:
+            step, subject = "look up manifest", self._subject(reference)
+            answer = session.request(
+                "HEAD", f"{session.repository}/manifests/{reference}", step=step, subject=subject,
+                scopes=session.scopes(PULL), headers={"Accept": ", ".join(ACCEPT)},
+            )  # fmt: skip
+            digest = answer.headers.get("docker-content-digest", "")
+            answer.done()
+            if answer.status == 404:
+                if session.endpoint.mirror:
+                    raise session.error(answer, step, subject)
+                return None
+            if answer.status == 405 or (answer.status == 200 and not valid_digest(digest)):
+                found = self._manifest(session, reference, ACCEPT)
+                return found.media_type, found.digest, len(found.raw)
+            if answer.status != 200:
+                raise session.error(answer, step, subject)
+            length = answer.headers.get("content-length", "0")
+            return answer.headers.get("content-type", ""), digest, int(length) if length.isdigit() else 0
+
+        found: tuple[str, str, int] | None = self._try(ask, reference if valid_digest(reference) else "")
+        return found
+
+    def put_manifest(self, reference: str, raw: bytes, media_type: str) -> str:
+        """Store a manifest under a tag or its digest; its digest."""
+        session, step, subject = self._home(), "push manifest", self._subject(reference)
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        answer = session.request(
+            "PUT", f"{session.repository}/manifests/{reference}", step=step, subject=subject, scopes=session.scopes(PUSH),
+            headers={"Content-Type": media_type, "Content-Length": str(len(raw))}, body=lambda: raw,
+        )  # fmt: skip
+        if answer.status not in (200, 201, 202):
+            raise session.error(answer, step, subject)
+        said = answer.headers.get("docker-content-digest", "")
+        answer.done()
+        if valid_digest(said) and said.startswith("sha256:") and said != digest:
+            raise RegistryError(step, subject, detail=f"the registry stored it under another digest ({said})")
+        return digest
+
+    def delete(self, digest: str) -> None:
+        """Remove a manifest; many registries do not allow it."""
+        session, step, subject = self._home(), "delete manifest", self._subject(digest)
+        answer = session.request(
+            "DELETE", f"{session.repository}/manifests/{digest}", step=step, subject=subject, scopes=session.scopes("pull,push,delete")
+        )  # fmt: skip
+        if answer.status not in (200, 202, 204):
+            raise session.error(answer, step, subject)
+        answer.done()
+
+    # -- blobs --
+
+    def blob(self, digest: str, size: int, offset: int = 0) -> Iterator[bytes]:
+        """A blob in pieces, from `offset` on; a cut connection is taken up again.
+
+        From offset 0 size and digest are verified: the iterator raises at its end when they are wrong.  From another
+        offset only the size is; the caller has the beginning and checks the whole.
+        """
+        downloads.hasher(digest)  # a digest that is none is refused before anybody is asked
+        at, sources = offset, self._sources(digest)
+        check = downloads.hasher(digest) if not offset else None
+        for number, session in enumerate(sources):
+            try:
+                for piece in downloads.pieces(session, digest, size, at, size, self._subject(digest)):
+                    at += len(piece)
+                    if check is not None:
+                        check.update(piece)
+                    yield piece
+                break
+            except RegistryError:
+                if number == len(sources) - 1:
+                    raise
+        if check is not None:
+            downloads.compare(check, digest, self._subject(digest))
+
+    def fetch(
+        self, digest: str, size: int, fd: int, on_bytes: Callable[[int], None] | None = None, connections: int = 1
+    ) -> None:
+        """Write a blob to the file `fd` from its byte 0 on, verified; `on_bytes(n)` for each n bytes that arrive.
+
+        With `connections` above 1, blobs from 32 MiB on come in parallel ranges when the server knows ranges, and
+        `on_bytes` is called from several threads.  When this raises, the file's content is worth nothing.
+        """
+        downloads.hasher(digest)
+        subject = self._subject(digest)
+        arrived = 0
+
+        def count(number: int) -> None:
+            nonlocal arrived
+            with self._lock:
+                arrived += number
+            if on_bytes:
+                on_bytes(number)
+
+        sources = self._sources(digest)
+        for number, session in enumerate(sources):
+            try:
+                downloads.fetch(session, digest, size, fd, count, connections, subject)
+                return
+            except RegistryError:
+                if number == len(sources) - 1:
+                    raise
+                if on_bytes and arrived:
+                    on_bytes(-arrived)  # it begins again at the next source
+                arrived = 0
+
+    def has_blob(self, digest: str) -> int | None:
+        """Its size when the repository that is pushed to has it; None when not."""
+        session, step, subject = self._home(), "look up blob", self._subject(digest)
+        answer = session.request(
+            "HEAD", f"{session.repository}/blobs/{digest}", step=step, subject=subject, scopes=session.scopes(PUSH)
+        )  # fmt: skip
+        answer.done()
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise session.error(answer, step, subject)
+        length = answer.headers.get("content-length", "")
+        return int(length) if length.isdigit() else 0
+
+    def mount(self, digest: str, from_repository: str) -> bool:
+        """Take a blob over from another repository of the same registry (its path); False when it has to be uploaded."""
+        session, step, subject = self._home(), "mount blob", self._subject(digest)
+        query = urllib.parse.urlencode([("mount", digest), ("from", from_repository)])
+        answer = session.request(
+            "POST", f"{session.repository}/blobs/uploads/?{query}", step=step, subject=subject,
+            scopes=session.scopes(PUSH, (f"repository:{from_repository}:{PULL}",)), headers={"Content-Length": "0"},
+        )  # fmt: skip
+        if answer.status == 201:
+            answer.done()
+            return True
+        if answer.status == 202:  # an upload was begun instead: tell the server that it is not wanted
+            target = answer.headers.get("location", "")
+            answer.done()
+            if target:
+                self._cancel(session, urllib.parse.urljoin(answer.url.text, target))
+            return False
+        if answer.status in (400, 401, 403, 404, 405):
+            answer.done()
+            return False
+        raise session.error(answer, step, subject)
+
+    def _cancel(self, session: Session, location: str) -> None:
+        try:
+            session.request(
+                "DELETE", location, step="mount blob", subject=self.name, scopes=session.scopes(PUSH), retry=False
+            ).done()
+        except SandboxError:
+            pass  # it forgets by itself
+
+    def upload(self, digest: str, size: int, open: Callable[[int], BinaryIO]) -> None:
+        """Send a blob; `open(offset)` gives a new stream at that offset, for each attempt."""
+        downloads.hasher(digest)
+        uploads.Upload(self._home(), digest, size, open, self._subject(digest)).run()
+
+    # -- lists --
+
+    def tags(self) -> list[str]:
+        """The tags of the repository."""
+        session = self._sources()[-1]
+        return self._pages(session, f"{session.repository}/tags/list?n=1000", "tags", "list tags", session.scopes(PULL))
+
+    def catalog(self, query: str = "") -> list[str]:
+        """The registry's repositories whose name contains `query`."""
+        session = self._home()
+        found = self._pages(session, "_catalog?n=1000", "repositories", "search", ["registry:catalog:*"])
+        return [name for name in found if query in name]
+
+    def _pages(self, session: Session, path: str, key: str, step: str, scopes: list[str]) -> list[str]:
+        """The strings under `key` of each page; `Link: <...>; rel="next"` is followed on the registry's own origin only."""
+        found: list[str] = []
+        for _ in range(_PAGES):
+            answer = session.request("GET", path, step=step, subject=self.name, scopes=scopes)
+            if answer.status != 200:
+                raise session.error(answer, step, self.name)
+            value = jsonstrict.loads(answer.read(_LIST_BYTES, step, self.name), self.name)
+            page = value.get(key) if type(value) is dict else None
+            found += jsonstrict.strings(page, self.name, key)
+            link = answer.headers.get("link", "")
+            if not link.startswith("<") or 'rel="next"' not in link:
+                return found
+            following = Url(urllib.parse.urljoin(answer.url.text, link[1:].partition(">")[0]), step)
+            if following.origin != Url(session.base(step, self.name) + "/", step).origin:
+                raise RegistryError(step, self.name, detail=f"its next page is on another host ({following.netloc})")
+            path = following.text
+        raise RegistryError(step, self.name, detail=f"more than {_PAGES} pages")
+
+
+def client_for(text: str, **options: Any) -> Client:
+    """A client for an image name as typed, with `localhost` where it has no host."""
+    return Client(reference.normal(text), **options)

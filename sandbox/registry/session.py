@@ -1,0 +1,193 @@
+"""Requests to one registry as somebody: which scheme, which challenge, which token.  (cold)"""
+
+import ssl
+import threading
+import time
+import urllib.parse
+from collections.abc import Mapping
+
+from urllib3.exceptions import HTTPError
+
+from sandbox.errors import SandboxError
+from sandbox.registry import challenge, credentials, proxies, tokens
+from sandbox.registry.credentials import Credentials
+from sandbox.registry.faults import RegistryError
+from sandbox.registry.names import Endpoint
+from sandbox.registry.tokens import Token
+from sandbox.registry.transport import Answer, Body, Transport, Url, innermost
+
+# Names that are not where they say: docker.io's registry.
+_API_HOST = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+PULL, PUSH = "pull", "pull,push"
+
+
+class Session:
+    """One registry's API: `request` adds what the registry wants to see.  Safe for several threads."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tls_verify: bool | None = None,
+        authfile: str = "",
+        creds: str = "",
+        cert_dir: str = "",
+    ) -> None:
+        self.endpoint = endpoint
+        self.host = endpoint.host
+        self.repository = endpoint.path
+        insecure = endpoint.insecure if tls_verify is None else not tls_verify
+        self.transport = Transport(
+            _API_HOST.get(self.host, self.host), insecure=insecure, verify=not insecure, cert_dir=cert_dir
+        )
+        self._authfile = authfile
+        self._creds = creds
+        self._found: Credentials | None = None
+        self._searched = False
+        self._base = ""
+        self._scheme: challenge.Challenge | None = None  # the last challenge that was answered
+        self._tokens: dict[tuple[str, ...], Token] = {}
+        self._withheld = False
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    # -- who we are --
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What is known for this registry and repository; looked up when first asked for it."""
+        with self._lock:
+            if not self._searched:
+                if self._creds:
+                    user, _, password = self._creds.partition(":")
+                    self._found = Credentials(user, password, "", "--creds")
+                else:
+                    self._found = credentials.find(self.host, self.repository, self._authfile)
+                self._searched = True
+                if self._found is not None:
+                    self.transport.secrets |= {self._found.password, self._found.identity_token} - {""}
+                    self.transport.secrets.add(tokens.basic(self._found).partition(" ")[2])
+            return self._found
+
+    def _authorization(self, scopes: list[str], subject: str) -> dict[str, str]:
+        """The header for what the registry last asked for; {} before it asked, or when we are nobody."""
+        with self._lock:
+            if self._scheme is None:
+                return {}
+            if self._scheme.scheme == "basic":
+                found = self.credentials
+                if found is None or found.identity_token:
+                    return {}
+                if self._base.startswith("http:") and not proxies.loopback(self.transport.home_host):
+                    raise RegistryError(
+                        "log in", self.host, detail="it speaks plain http, and a password is not sent over that",
+                        hint="give the registry a certificate",
+                    )  # fmt: skip
+                return {"Authorization": tokens.basic(found)}
+            asked = self._scheme.parameters.get("scope", "")
+            key = tuple(scopes) or tuple(asked.split())
+            token = self._tokens.get(key)
+            if token is None or token.until < time.monotonic():
+                # One thread asks, the others wait for its answer.
+                token, self._withheld = tokens.fetch(
+                    self.transport, self._scheme.parameters, list(key), self.credentials, subject
+                )
+                self._tokens[key] = token
+            plain = self._base.startswith("http:") and not proxies.loopback(self.transport.home_host)
+            if plain and self.credentials is not None:
+                raise RegistryError(
+                    "log in", self.host, detail="it speaks plain http, and a token is not sent over that"
+                )
+            return {"Authorization": f"Bearer {token.text}"}
+
+    def _challenged(self, answer: Answer, scopes: list[str]) -> bool:
+        """Take the challenge of a 401 in; whether there is an answer to it."""
+        found = {entry.scheme: entry for entry in reversed(challenge.parse(answer.challenges))}
+        with self._lock:
+            best = found.get("bearer") or found.get("basic")
+            if best is None:
+                return False
+            self._scheme = best
+            self._tokens.pop(tuple(scopes) or tuple(best.parameters.get("scope", "").split()), None)
+            return best.scheme == "bearer" or self.credentials is not None
+
+    # -- requests --
+
+    def base(self, step: str, subject: str) -> str:
+        """`https://host`, or `http://host` when that is allowed and TLS is not spoken there."""
+        with self._lock:
+            if not self._base:
+                self._base = self._find_base(step, subject)
+            return self._base
+
+    def _find_base(self, step: str, subject: str) -> str:
+        https = f"https://{self.transport.registry}"
+        if not self.transport.insecure:
+            return https
+        url = Url(f"{https}/v2/", step)
+        for attempt in range(self.transport.retries + 1):
+            try:
+                self.transport.once("GET", url, {}, None, step, subject).done()
+                return https
+            except (HTTPError, OSError) as error:
+                cause = innermost(error)
+                plain = isinstance(cause, ssl.SSLError | ConnectionError) or "refused" in str(error)
+                if plain and attempt == 0:
+                    try:
+                        http = Url(f"http://{self.transport.registry}/v2/", step)
+                        self.transport.once("GET", http, {}, None, step, subject).done()
+                        return f"http://{self.transport.registry}"
+                    except (HTTPError, OSError):
+                        pass
+                pause = self.transport.pause_after(error, attempt)
+                if pause < 0:
+                    raise self.transport.failure(error, step, subject, url) from None
+                self.transport.wait(pause)
+        return https
+
+    def scopes(self, actions: str, more: tuple[str, ...] = ()) -> list[str]:
+        """Token scopes for `actions` on this repository, and `more`."""
+        own = [f"repository:{self.repository}:{actions}"] if self.repository else []
+        return sorted({*own, *more})
+
+    def request(
+        self, method: str, path: str, *, step: str, subject: str, scopes: list[str], headers: Mapping[str, str] | None = None,
+        body: Body | None = None, retry: bool = True, follow: bool = True,
+    ) -> Answer:  # fmt: skip
+        """The answer to `path` (below /v2/, or an absolute URL that the registry gave), with a login when it is asked for."""
+        base = self.base(step, subject)
+        url = path if "://" in path else f"{base}/v2/{path}"
+        home = Url(url, step).origin == Url(base + "/", step).origin
+        for attempt in range(3):
+            private = self._authorization(scopes, subject) if home else {}
+            answer = self.transport.request(
+                method, url, headers or {}, step=step, subject=subject, body=body, private=private, retry=retry, follow=follow
+            )  # fmt: skip
+            # A 401 of another host, after a redirect, is not a question to us.
+            if answer.status != 401 or answer.url.origin != Url(url, step).origin or not home or attempt == 2:
+                return answer
+            if private and self._scheme is not None and (self._scheme.scheme == "basic" or attempt):
+                return answer
+            if not self._challenged(answer, scopes):
+                return answer
+            answer.done()
+        raise AssertionError("not reached")
+
+    def error(self, answer: Answer, step: str, subject: str) -> RegistryError:
+        """The error for an answer that is no success."""
+        note = ""
+        if self._withheld and self._scheme is not None and answer.status in (401, 403):
+            host = urllib.parse.urlsplit(self._scheme.parameters.get("realm", "")).hostname or ""
+            note = f"the password was not sent to {host}, which is not of {self.host}'s domain; see SBX_TOKEN_HOSTS"
+        found = None
+        try:
+            found = self.credentials if self._searched else None
+        except SandboxError:
+            pass
+        return self.transport.status_error(answer, step, subject, logged_in=found is not None, note=note)
+
+    def ping(self, step: str, scopes: list[str] | None = None) -> Answer:
+        """GET /v2/ as who we are."""
+        return self.request("GET", "", step=step, subject=self.host, scopes=scopes or [])

@@ -1,0 +1,177 @@
+"""Bearer tokens: where a challenge sends us, whether our password may go there, and how long an answer holds.  (cold)
+
+Specification: distribution's "Token Authentication" (GET with basic authentication) and "OAuth2 Token Authentication"
+(POST, for identity tokens).  A registry names its token server itself, so a hostile one could name anybody's and have
+our password sent there, or use us to reach a machine of the local network: `trusted` and `reachable` decide.
+"""
+
+import base64
+import os
+import socket
+import time
+import urllib.parse
+from typing import NamedTuple
+
+from sandbox.errors import SandboxError
+from sandbox.image import jsonstrict
+from sandbox.registry import proxies
+from sandbox.registry.credentials import Credentials
+from sandbox.registry.faults import RegistryError
+from sandbox.registry.transport import Transport, Url, inward
+
+TOKEN_BYTES = 1 << 20
+_LONGEST = 64 << 10  # characters of one token
+_LEAST_SECONDS = 60  # a shorter life is taken for a mistake, as the specification asks
+_EARLY_SECONDS = 10
+_STEP = "get token"
+# Registries whose token server has a name of its own.
+_PAIRS = {"docker.io": "auth.docker.io", "registry-1.docker.io": "auth.docker.io", "index.docker.io": "auth.docker.io"}
+# Below these, neighbours are strangers to each other.  Two-letter country codes with a short second label are added by rule.
+_SHARED = frozenset(
+    "amazonaws.com azurecr.io azurewebsites.net azure.com cloudfront.net github.io gitlab.io googleapis.com herokuapp.com "
+    "appspot.com run.app web.app pages.dev workers.dev netlify.app vercel.app fly.dev onrender.com ngrok.io ngrok.app "
+    "ngrok-free.app cloudapp.net trafficmanager.net digitaloceanspaces.com ondigitalocean.app nip.io sslip.io duckdns.org "
+    "dyndns.org no-ip.org local internal".split()
+)  # fmt: skip
+
+
+class Token(NamedTuple):
+    text: str
+    until: float  # of time.monotonic()
+
+    def __repr__(self) -> str:
+        return "Token(***)"
+
+
+def _common_domain(one: str, other: str) -> str:
+    """The longest common end of two host names, in whole labels."""
+    labels: list[str] = []
+    for a, b in zip(reversed(one.split(".")), reversed(other.split(".")), strict=False):
+        if a != b:
+            break
+        labels.insert(0, a)
+    return ".".join(labels)
+
+
+def trusted(registry: str, realm: str) -> bool:
+    """Whether the password for host `registry` may be sent to host `realm` (no ports).
+
+    Same host; a name below the same registered domain; a known pair, or one of SBX_TOKEN_HOSTS (`registry=host,...`).
+    """
+    registry, realm = registry.lower().rstrip("."), realm.lower().rstrip(".")
+    if registry == realm or (proxies.loopback(registry) and proxies.loopback(realm)):
+        return True
+    if _PAIRS.get(registry) == realm:
+        return True
+    if f"{registry}={realm}" in os.environ.get("SBX_TOKEN_HOSTS", "").lower().replace(" ", "").split(","):
+        return True
+    if any(char.isdigit() for char in registry.rpartition(".")[2]) or ":" in registry:
+        return False  # addresses have no domain
+    domain = _common_domain(registry, realm)
+    labels = domain.split(".")
+    if len(labels) < 2 or domain in _SHARED:
+        return False
+    short = len(labels[-1]) == 2 and len(labels[-2]) <= 3  # co.uk, com.au, ac.jp
+    return not (len(labels) == 2 and short)
+
+
+def reachable(transport: Transport, realm: Url) -> None:
+    """SandboxError when the token server is an address that only this machine or its link knows, and the registry is not."""
+    if transport.at_home(realm.host):
+        return
+    refused = RegistryError(
+        _STEP, transport.registry, detail=f"its token server is at an address of this machine ({realm.netloc})"
+    )
+    if inward(realm.host):
+        raise refused
+    if proxies.proxy_for(realm.scheme, realm.host, realm.port):
+        return  # the proxy resolves the name
+    try:
+        found = socket.getaddrinfo(realm.host, realm.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return  # connecting will say so
+    if any(inward(str(entry[4][0])) for entry in found):
+        raise refused
+
+
+def basic(found: Credentials) -> str:
+    """The value of an Authorization header."""
+    return "Basic " + base64.b64encode(f"{found.username}:{found.password}".encode()).decode()
+
+
+def fetch(
+    transport: Transport, parameters: dict[str, str], scopes: list[str], found: Credentials | None, subject: str
+) -> tuple[Token, bool]:
+    """(a token for `scopes`, whether our credentials were withheld) by a Bearer challenge's parameters.
+
+    RegistryError when the token server refuses, answers nonsense, or is somewhere it must not be.
+    """
+    realm = Url(parameters.get("realm", ""), _STEP)
+    home_http = transport.insecure and transport.at_home(realm.host)
+    if realm.scheme != "https" and not home_http:
+        raise RegistryError(_STEP, subject, detail=f"its token server speaks plain http ({realm.netloc})")
+    reachable(transport, realm)
+    withheld = found is not None and not (
+        trusted(transport.home_host, realm.host) and (realm.scheme == "https" or proxies.loopback(realm.host))
+    )
+    used = None if withheld else found
+    fields = [("service", parameters["service"])] if parameters.get("service") else []
+    if used is not None and used.identity_token:
+        form = [
+            ("grant_type", "refresh_token"), *fields, ("client_id", "sbx"), ("scope", " ".join(scopes)),
+            ("refresh_token", used.identity_token),
+        ]  # fmt: skip
+        body = urllib.parse.urlencode(form).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
+        answer = transport.request(
+            "POST", realm.text, headers, step=_STEP, subject=subject, body=lambda: body, follow=False
+        )  # fmt: skip
+    else:
+        fields += [("scope", scope) for scope in scopes]
+        if used is not None and used.username:
+            fields.append(("account", used.username))
+        query = urllib.parse.urlencode(fields)
+        url = realm.text + ("&" if "?" in realm.text else "?") + query if query else realm.text
+        private = {"Authorization": basic(used)} if used is not None else {}
+        answer = transport.request("GET", url, {}, step=_STEP, subject=subject, private=private, follow=False)
+    if answer.status != 200:
+        if 300 <= answer.status < 400:
+            answer.drop()
+            raise RegistryError(
+                _STEP, subject, detail=f"its token server redirects (HTTP {answer.status})", status=answer.status
+            )
+        note = _withheld_note(transport, realm) if withheld else ""
+        raise transport.status_error(answer, _STEP, subject, logged_in=used is not None, note=note)
+    return _token_in(answer.read(TOKEN_BYTES, _STEP, subject), transport, subject), withheld
+
+
+def _withheld_note(transport: Transport, realm: Url) -> str:
+    return (
+        f"the password was not sent: {realm.host} is not of {transport.home_host}'s domain; "
+        f"SBX_TOKEN_HOSTS={transport.home_host}={realm.host} allows it"
+    )
+
+
+def _token_in(raw: bytes, transport: Transport, subject: str) -> Token:
+    bad = RegistryError(_STEP, subject, detail="the token server's answer holds no token that can be used")
+    try:
+        value = jsonstrict.loads(raw, "token")
+    except SandboxError:
+        raise bad from None
+    if type(value) is not dict:
+        raise bad
+    text = value.get("token") or value.get("access_token")
+    # A token becomes a header line: nothing but visible ASCII.
+    if (
+        type(text) is not str
+        or not 0 < len(text) <= _LONGEST
+        or not text.isascii()
+        or not text.isprintable()
+        or " " in text
+    ):
+        raise bad
+    transport.secrets.add(text)
+    seconds = value.get("expires_in")
+    if type(seconds) is not int or not _LEAST_SECONDS <= seconds <= 86400 * 365:
+        seconds = _LEAST_SECONDS
+    return Token(text, time.monotonic() + seconds - _EARLY_SECONDS)

@@ -1,0 +1,365 @@
+"""One request to one host: connections, proxies, TLS, redirects, retries, limits.  Knows nothing of tokens.  (cold)
+
+Rules that hold for every request (docs/registries.md):
+
+- only http and https; plain http only where it was asked for, never after a TLS failure
+- a redirect loses the credentials as soon as scheme, host or port change; https is never left for http; at most
+  REDIRECTS of them; none into this machine or the link's own addresses, unless the registry is there
+- connection failures, 408, 429 and 5xx are tried again: RETRIES times, after a growing random pause or what Retry-After says
+- bodies are read to a limit and a deadline; encodings are not asked for and not decoded
+"""
+
+import email.utils
+import ipaddress
+import random
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError
+
+import sandbox
+from sandbox.errors import SandboxError
+from sandbox.registry import certificates, proxies
+from sandbox.registry.faults import ERROR_BYTES, RegistryError, UnreachableError, cause_of, status_error
+
+CONNECT_SECONDS = 15.0
+IDLE_SECONDS = 30.0  # without a byte
+SMALL_BODY_SECONDS = 60.0  # for a whole manifest, token or error text
+REDIRECTS = 5
+RETRIES = 4
+PAUSE_SECONDS = 0.5  # doubled with each attempt, then a random part of it
+LONGEST_PAUSE = 60.0  # a server that wants more than this gets its error shown instead
+CHUNK = 1 << 18
+AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # who says --tls-verify=false knows
+_AGENT = f"sbx/{sandbox.__version__}"
+
+Body = Callable[[], "IO[bytes] | bytes"]
+sleep = time.sleep  # tests look at how long
+
+
+class Url:
+    """An absolute http(s) URL in parts that may be compared; SandboxError for any other."""
+
+    def __init__(self, text: str, step: str) -> None:
+        try:
+            if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+                raise ValueError
+            parts = urllib.parse.urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise RegistryError(step, text[:200], detail="not a URL that can be used") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise RegistryError(step, text[:200], detail="not an http or https URL without a user")
+        self.text = urllib.parse.urlunsplit(parts._replace(fragment=""))
+        self.scheme = parts.scheme
+        self.host = parts.hostname
+        self.port = port or (443 if parts.scheme == "https" else 80)
+        self.netloc = parts.netloc
+        self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"  # a query may be a signature
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        return self.scheme, self.host, self.port
+
+
+def inward(host: str) -> bool:
+    """Whether `host` is this machine or an address that only the link knows (cloud metadata), by name or number."""
+    if proxies.loopback(host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.endswith((".localhost", ".internal"))
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast)
+
+
+class Answer:
+    """A response whose body is still to be read; `close` gives the connection back or drops it."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, url: Url) -> None:
+        self.response = response
+        self.url = url
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self.challenges = ", ".join(response.headers.getlist("www-authenticate"))
+
+    def read(self, limit: int, step: str, subject: str, *, cut: bool = False) -> bytes:
+        """The body, at most `limit` bytes: more is an error, or cut off with `cut`."""
+        parts: list[bytes] = []
+        got, end = 0, time.monotonic() + SMALL_BODY_SECONDS
+        encoding = self.headers.get("content-encoding", "identity")
+        if encoding not in ("", "identity"):
+            self.drop()
+            if cut:
+                return b""
+            raise RegistryError(step, subject, detail=f"the body is encoded ({encoding}), which was not asked for")
+        while True:
+            part = self.response.read1(min(CHUNK, limit + 1 - got), decode_content=False)
+            if not part:
+                self.response.release_conn()
+                return b"".join(parts)
+            parts.append(part)
+            got += len(part)
+            if got > limit:
+                self.drop()
+                if cut:
+                    return b"".join(parts)[:limit]
+                raise RegistryError(step, subject, detail=f"the answer is longer than {limit >> 10} KiB")
+            if time.monotonic() > end:
+                self.drop()
+                raise RegistryError(step, subject, detail=f"the answer took more than {SMALL_BODY_SECONDS:.0f} s")
+
+    def stream(self) -> Iterator[bytes]:
+        """The body in pieces; urllib3's errors for a cut are the caller's to catch."""
+        while True:
+            part = self.response.read(CHUNK, decode_content=False)
+            if not part:
+                self.response.release_conn()
+                return
+            yield part
+
+    def drop(self) -> None:
+        """Close the connection: what is left of the body is not worth reading."""
+        self.response.close()
+
+    def done(self) -> None:
+        """Read what is left when it is little, so that the connection can be used again."""
+        try:
+            self.read(ERROR_BYTES, "", "", cut=True)
+        except (SandboxError, HTTPError, OSError):
+            self.drop()
+
+
+class Transport:
+    """Connections to a registry and to the hosts that it points to; safe for several threads."""
+
+    def __init__(self, registry: str, *, insecure: bool = False, verify: bool = True, cert_dir: str = "") -> None:
+        self.registry = registry  # host[:port], as it is in names
+        self.insecure = insecure  # plain http is allowed, for this registry
+        self.verify = verify
+        self.folder = cert_dir or certificates.folder_of(registry)
+        self.secrets: set[str] = set()
+        self.retries = RETRIES
+        self._pools: dict[tuple[str, str, int], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+        self.home_host = Url(f"https://{registry}/", "use registry").host
+        self._home_inward = inward(self.home_host)
+
+    def close(self) -> None:
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+            self._pools.clear()
+
+    def at_home(self, host: str) -> bool:
+        """Whether `host` is the registry's own, or both are this machine."""
+        return host == self.home_host or (proxies.loopback(host) and proxies.loopback(self.home_host))
+
+    def wait(self, seconds: float) -> None:
+        sleep(seconds)
+
+    def _pool(self, url: Url) -> urllib3.PoolManager:
+        with self._lock:
+            pool = self._pools.get(url.origin)
+            if pool is not None:
+                return pool
+            settings: dict[str, Any] = {"num_pools": 2, "maxsize": 16, "blocksize": CHUNK, "retries": False}
+            if url.scheme == "https":
+                home = url.netloc == self.registry or url.host == self.home_host
+                own = self.folder if home else certificates.folder_of(url.netloc)
+                settings["ssl_context"] = certificates.context(
+                    own, verify=self.verify, more="" if home else self.folder
+                )
+            proxy = proxies.proxy_for(url.scheme, url.host, url.port)
+            pool = _proxied(proxy, settings) if proxy else urllib3.PoolManager(**settings)
+            self._pools[url.origin] = pool
+            return pool
+
+    def once(
+        self, method: str, url: Url, headers: dict[str, str], body: Body | None, step: str, subject: str
+    ) -> Answer:
+        """One exchange; connection failures as urllib3 raises them."""
+        sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=IDLE_SECONDS)
+        try:
+            response = self._pool(url).urlopen(
+                method, url.text, headers=sent, body=body() if body else None, redirect=False, retries=False,
+                timeout=timeout, preload_content=False, decode_content=False, assert_same_host=False,
+            )  # fmt: skip
+        except LocationParseError:
+            raise RegistryError(step, url.shown, detail="not a URL that can be used") from None
+        return Answer(response, url)
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], *, step: str, subject: str, body: Body | None = None,
+        private: Mapping[str, str] | None = None, retry: bool = True, follow: bool = True,
+    ) -> Answer:  # fmt: skip
+        """The answer to one request after redirects and retries, whatever its status.
+
+        `private` headers (Authorization) go to `url`'s own origin only.  `body` makes the body anew for each attempt.
+        """
+        attempt = 0
+        while True:
+            try:
+                answer = self._follow(method, Url(url, step), headers, private or {}, body, step, subject, follow)
+                pause = self._pause(answer, attempt) if retry and attempt < self.retries else -1.0
+                if pause < 0:
+                    return answer
+                answer.done()
+            except (HTTPError, OSError) as error:
+                pause = self.pause_after(error, attempt) if retry else -1.0
+                if pause < 0:
+                    raise self.failure(error, step, subject, Url(url, step)) from None
+            sleep(pause)
+            attempt += 1
+
+    def _follow(
+        self, method: str, url: Url, headers: Mapping[str, str], private: Mapping[str, str], body: Body | None,
+        step: str, subject: str, follow: bool,
+    ) -> Answer:  # fmt: skip
+        for _ in range(REDIRECTS + 1):
+            self._allowed(url, step, subject)
+            answer = self.once(method, url, {**headers, **private}, body, step, subject)
+            target = answer.headers.get("location", "")
+            if answer.status not in (301, 302, 303, 307, 308) or not target or not follow:
+                return answer
+            answer.done()
+            if method not in ("GET", "HEAD") and answer.status not in (307, 308):
+                raise RegistryError(step, subject, detail=f"redirected with status {answer.status} while sending")
+            following = Url(urllib.parse.urljoin(url.text, target), step)
+            if url.scheme == "https" and following.scheme != "https":
+                raise RegistryError(step, subject, detail=f"redirected from https to plain http ({following.netloc})")
+            if not self._home_inward and inward(following.host):
+                raise RegistryError(
+                    step, subject, detail=f"redirected to an address of this machine ({following.netloc})"
+                )
+            if following.origin != url.origin:
+                private = {}  # and they do not come back when a later redirect leads home
+            url = following
+        raise RegistryError(
+            step, subject, detail=f"redirected more than {REDIRECTS} times", hint="the registry is set up wrongly"
+        )
+
+    def _allowed(self, url: Url, step: str, subject: str) -> None:
+        if url.scheme == "http" and not self.insecure:
+            raise RegistryError(
+                step, subject, detail=f"plain http is not allowed ({url.netloc})", hint="--tls-verify=false allows it"
+            )
+
+    def _pause(self, answer: Answer, attempt: int) -> float:
+        """Seconds until the next attempt after this status; negative: no other."""
+        if answer.status not in AGAIN:
+            return -1.0
+        wanted = retry_after(answer.headers.get("retry-after", ""))
+        if wanted is None:
+            return backoff(attempt)
+        return -1.0 if wanted > LONGEST_PAUSE else wanted + random.uniform(0, 0.25)
+
+    def pause_after(self, error: BaseException, attempt: int) -> float:
+        """Seconds until the next attempt after a connection failure; negative: it would fail the same way."""
+        if attempt >= self.retries or lasting(error):
+            return -1.0
+        if attempt and isinstance(innermost(error), urllib3.exceptions.NewConnectionError) and "refused" in str(error):
+            return -1.0  # nobody listens: one more attempt is enough for a service that is being restarted
+        return backoff(attempt)
+
+    def failure(self, error: BaseException, step: str, subject: str, url: Url) -> UnreachableError:
+        """The SandboxError for a connection that failed."""
+        inner = innermost(error)
+        hint = f"check the network, and that a registry listens at {url.netloc}"
+        detail = f"{url.netloc}: {cause_of(error)}"
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            detail = f"{url.netloc}: its certificate is not trusted ({inner.verify_message or inner.reason})"
+            hint = f"put its CA into ~/.config/containers/certs.d/{url.netloc}/ca.crt"
+        elif isinstance(inner, ssl.SSLError):
+            reason = (inner.reason or str(inner)).replace("_", " ").lower()
+            detail = f"{url.netloc}: TLS failed ({reason})"
+            hint = "when it speaks plain http, allow that with --tls-verify=false, or `insecure` in registries.conf"
+            if "certificate required" in reason or "handshake failure" in reason:
+                hint = f"a client certificate goes into ~/.config/containers/certs.d/{url.netloc}/client.cert and client.key"
+        elif isinstance(inner, socket.gaierror):
+            detail, hint = f"{url.netloc}: no such host ({inner.strerror})", "check the name, and the name server"
+        elif isinstance(inner, TimeoutError) or "timed out" in detail:
+            detail = f"{url.netloc}: no answer in time"
+        return UnreachableError(step, subject, detail=detail, hint=hint, lasting=lasting(error))
+
+    def status_error(
+        self, answer: Answer, step: str, subject: str, *, logged_in: bool = False, note: str = ""
+    ) -> RegistryError:
+        """The error for an answer that should have been a success; reads and ends it."""
+        try:
+            body = answer.read(ERROR_BYTES, step, subject, cut=True)
+        except (SandboxError, HTTPError, OSError):
+            body = b""
+        return status_error(
+            step, subject, self.registry, answer.status, answer.headers, body,
+            logged_in=logged_in, secrets=self.secrets, note=note,
+        )  # fmt: skip
+
+
+def _proxied(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
+    try:
+        parts = urllib.parse.urlsplit(proxy)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError
+        bare = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+        user = ""
+        if parts.username is not None:
+            user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=user) if user else None
+        return urllib3.ProxyManager(bare, proxy_headers=headers, **settings)
+    except (ValueError, HTTPError):
+        raise SandboxError(
+            "use proxy",
+            proxy.rpartition("@")[2],
+            detail="not an http or https URL",
+            hint="check HTTP_PROXY and HTTPS_PROXY",
+        ) from None
+
+
+def innermost(error: BaseException) -> BaseException:
+    seen = error
+    for _ in range(8):
+        if isinstance(seen, ssl.SSLError | socket.gaierror):
+            return seen
+        inner = getattr(seen, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None) or seen.__cause__
+        if inner is None:
+            return seen
+        seen = inner
+    return seen
+
+
+def lasting(error: BaseException) -> bool:
+    """Whether a connection failure is one that another attempt would meet again: TLS, a name that is not known."""
+    inner = innermost(error)
+    if isinstance(inner, ssl.SSLError):
+        return not isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return isinstance(inner, socket.gaierror) and inner.errno != socket.EAI_AGAIN
+
+
+def backoff(attempt: int) -> float:
+    """Seconds before attempt + 1, at random so that many clients do not come back at once."""
+    ceiling = min(PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE)
+    return random.uniform(ceiling / 2, ceiling)
+
+
+def retry_after(text: str) -> float | None:
+    """Seconds that a Retry-After header asks for (a number or an HTTP date); None when it says nothing."""
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
