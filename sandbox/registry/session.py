@@ -53,6 +53,19 @@ class Session:
     def close(self) -> None:
         self.transport.close()
 
+    @property
+    def asked(self) -> bool:
+        """Whether the registry wanted to know who we are."""
+        return self._scheme is not None
+
+    @property
+    def withheld(self) -> str:
+        """Why the password was kept from the token server, with the way to allow it; "" when it was not."""
+        if not self._withheld or self._scheme is None:
+            return ""
+        host = urllib.parse.urlsplit(self._scheme.parameters.get("realm", "")).hostname or ""
+        return tokens.withheld_note(self.transport.home_host, host)
+
     # -- who we are --
 
     @property
@@ -177,10 +190,7 @@ class Session:
 
     def error(self, answer: Answer, step: str, subject: str) -> RegistryError:
         """The error for an answer that is no success."""
-        note = ""
-        if self._withheld and self._scheme is not None and answer.status in (401, 403):
-            host = urllib.parse.urlsplit(self._scheme.parameters.get("realm", "")).hostname or ""
-            note = f"the password was not sent to {host}, which is not of {self.host}'s domain; see SBX_TOKEN_HOSTS"
+        note = self.withheld if answer.status in (401, 403) else ""
         found = None
         try:
             found = self.credentials if self._searched else None

@@ -140,15 +140,16 @@ def fetch(
             raise RegistryError(
                 _STEP, subject, detail=f"its token server redirects (HTTP {answer.status})", status=answer.status
             )
-        note = _withheld_note(transport, realm) if withheld else ""
+        note = withheld_note(transport.home_host, realm.host) if withheld else ""
         raise transport.status_error(answer, _STEP, subject, logged_in=used is not None, note=note)
     return _token_in(answer.read(TOKEN_BYTES, _STEP, subject), transport, subject), withheld
 
 
-def _withheld_note(transport: Transport, realm: Url) -> str:
+def withheld_note(registry: str, realm: str) -> str:
+    """The hint for a password that was not sent."""
     return (
-        f"the password was not sent: {realm.host} is not of {transport.home_host}'s domain; "
-        f"SBX_TOKEN_HOSTS={transport.home_host}={realm.host} allows it"
+        f"the password was not sent to {realm}, which is not of {registry}'s domain; "
+        f"SBX_TOKEN_HOSTS={registry}={realm} allows it"
     )
 
 

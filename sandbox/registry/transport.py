@@ -267,7 +267,7 @@ class Transport:
         """Seconds until the next attempt after a connection failure; negative: it would fail the same way."""
         if attempt >= self.retries or lasting(error):
             return -1.0
-        if attempt and isinstance(innermost(error), urllib3.exceptions.NewConnectionError) and "refused" in str(error):
+        if attempt and isinstance(innermost(error), ConnectionRefusedError):
             return -1.0  # nobody listens: one more attempt is enough for a service that is being restarted
         return backoff(attempt)
 

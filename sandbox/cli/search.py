@@ -1,0 +1,55 @@
+"""`sbx search`: which repositories a registry has.  (cold)"""
+
+from typing import Any
+
+from sandbox.errors import SandboxError, printable
+from sandbox.image import reference
+from sandbox.image.describe import json_text, show
+from sandbox.image.goformat import render
+from sandbox.registry.client import Client
+from sandbox.registry.login import client_options, search
+
+_COLUMNS = (("NAME", "Name"), ("DESCRIPTION", "Description"))
+_TAG_COLUMNS = (("NAME", "Name"), ("TAG", "Tag"))
+_SHORT = 44  # characters of a description
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str], ...]) -> None:
+    if not rows:
+        return
+    lines = [[title for title, _ in columns]] + [[printable(str(row[key])) for _, key in columns] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) <= 10000:
+        raise SandboxError("search", text, detail="--limit is a number from 1 to 10000")
+    return int(text)
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Print what is found; with --list-tags the tags of one repository."""
+    limit, options = _limit(opts["limit"]), client_options(opts)
+    rows: list[dict[str, Any]]
+    if opts["list_tags"]:
+        ref = reference.normal(operands[0], "docker.io")
+        with Client(ref, **options) as client:
+            rows = [{"Name": ref.repository, "Tag": tag} for tag in client.tags()[:limit]]
+        columns = _TAG_COLUMNS
+    else:
+        rows = search(operands[0], limit, options)
+        columns = _COLUMNS
+        for row in rows:
+            about = " ".join(row["Description"].split())
+            row["Description"] = about if opts["no_trunc"] or len(about) <= _SHORT else about[: _SHORT - 3] + "..."
+    template = opts["format"]
+    if template == "json":
+        print(json_text(rows))
+    elif template:
+        for row in rows:
+            print(show(render(template.removeprefix("table "), row)))
+    else:
+        _table(rows, columns)
+    return 0
