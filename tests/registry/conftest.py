@@ -1,0 +1,113 @@
+"""Registries for tests: Debian's docker-registry with TLS and htpasswd or tokens, and a hostile server of our own."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import Hostile
+from registries import PASSWORD, USER, Registry, TokenServer, start_registry, stop_registry
+
+from sandbox.registry import transport
+
+
+def _openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.crt; server.crt/.key for 127.0.0.1 and localhost; client.cert/.key; all by the same CA."""
+    folder = tmp_path_factory.mktemp("certificates")
+    _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA",
+             "-keyout", folder / "ca.key", "-out", folder / "ca.crt")  # fmt: skip
+    for name, ending, extension in (
+        ("server", "crt", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        ("client", "cert", "extendedKeyUsage=clientAuth"),
+    ):
+        (folder / "extension").write_text(extension)
+        _openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", folder / f"{name}.key",
+                 "-out", folder / f"{name}.csr")  # fmt: skip
+        _openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
+                 "-CAcreateserial", "-days", "2", "-extfile", folder / "extension", "-out", folder / f"{name}.{ending}")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trusting(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A --cert-dir that trusts the CA of `certificates` and has no client certificate."""
+    folder = tmp_path_factory.mktemp("trusting")
+    (folder / "ca.crt").write_bytes((certificates / "ca.crt").read_bytes())
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def nobodys_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No configuration or credentials but the test's own; returns the home folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in list(os.environ):
+        if name.upper().endswith("_PROXY") or name in (
+            "REGISTRY_AUTH_FILE",
+            "DOCKER_CONFIG",
+            "CONTAINERS_REGISTRIES_CONF",
+        ):
+            monkeypatch.delenv(name)
+    (home / "registries.conf").write_text("")
+    monkeypatch.setenv("SBX_REGISTRIES_CONF", str(home / "registries.conf"))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
+    (home / "run").mkdir()
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts, which are not waited for."""
+    found: list[float] = []
+    monkeypatch.setattr(transport, "sleep", found.append)
+    return found
+
+
+@pytest.fixture
+def hostile(certificates: Path) -> Iterator[Callable[..., Hostile]]:
+    """`hostile()`: a server with TLS; `hostile(tls=None)`: without."""
+    running: list[Hostile] = []
+
+    def make(**options: Any) -> Hostile:
+        running.append(Hostile(**{"tls": certificates, **options}))
+        return running[-1]
+
+    yield make
+    for server in running:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Registry]:
+    """docker-registry with TLS and htpasswd: USER, PASSWORD."""
+    folder = tmp_path_factory.mktemp("registry")
+    subprocess.run(["htpasswd", "-Bbc", str(folder / "htpasswd"), USER, PASSWORD], check=True, capture_output=True)
+    running = start_registry(folder, certificates, {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}})
+    yield running
+    stop_registry(running)
+
+
+@pytest.fixture(scope="session")
+def token_registry(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path
+) -> Iterator[tuple[Registry, TokenServer]]:
+    """docker-registry that wants bearer tokens, and the server that gives them."""
+    folder = tmp_path_factory.mktemp("token-registry")
+    tokens = TokenServer(certificates, folder)
+    running = start_registry(folder, certificates, {"token": {
+        "realm": f"{tokens.server.url}/token", "service": "registry", "issuer": "test",
+        "rootcertbundle": str(certificates / "server.crt"),
+    }})  # fmt: skip
+    yield running, tokens
+    stop_registry(running)
+    tokens.server.close()

@@ -1,0 +1,205 @@
+"""The client against Debian's docker-registry, with TLS and htpasswd or tokens."""
+
+import hashlib
+import io
+import os
+import subprocess
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from hostile import MANIFEST, manifest_bytes, sha256
+from registries import PASSWORD, USER, Registry, TokenServer
+
+from sandbox.errors import SandboxError
+from sandbox.image.reference import normal
+from sandbox.registry import credentials, downloads, uploads
+from sandbox.registry.client import Client
+from sandbox.registry.credentials import Credentials
+from sandbox.registry.faults import RegistryError
+
+LAYER = os.urandom(3_000_001)
+
+
+def opener(raw: bytes):
+    def at(offset: int) -> BinaryIO:
+        stream = io.BytesIO(raw)
+        stream.seek(offset)
+        return stream
+
+    return at
+
+
+def push(client: Client, *layers: bytes, tag: str = "1") -> str:
+    for raw in (b"{}", *layers):
+        client.upload(sha256(raw), len(raw), opener(raw))
+    return client.put_manifest(tag, manifest_bytes(*layers), MANIFEST)
+
+
+def client(registry: Registry, trusting: str, name: str = "a/b", **options) -> Client:
+    return Client(
+        normal(f"{registry.host}/{name}:1"), **{"creds": f"{USER}:{PASSWORD}", "cert_dir": trusting, **options}
+    )
+
+
+def test_push_and_pull(registry: Registry, trusting: str) -> None:
+    with client(registry, trusting, "round/trip") as ours:
+        digest = push(ours, LAYER)
+        assert ours.head("1") == (MANIFEST, digest, len(manifest_bytes(LAYER)))
+        assert ours.manifest("1") == (manifest_bytes(LAYER), MANIFEST, digest)
+        assert ours.manifest(digest).digest == digest
+        assert b"".join(ours.blob(sha256(LAYER), len(LAYER))) == LAYER
+        assert b"".join(ours.blob(sha256(LAYER), len(LAYER), 1000)) == LAYER[1000:]
+        assert ours.has_blob(sha256(LAYER)) == len(LAYER)
+        assert ours.has_blob(sha256(b"none")) is None
+        assert ours.head("2") is None
+        assert ours.tags() == ["1"]
+        assert "round/trip" in ours.catalog("trip")
+        ours.delete(digest)
+        assert ours.head("1") is None
+
+
+def test_empty_blob(registry: Registry, trusting: str) -> None:
+    with client(registry, trusting, "empty") as ours:
+        ours.upload(sha256(b""), 0, opener(b""))
+        assert ours.has_blob(sha256(b"")) == 0
+        assert b"".join(ours.blob(sha256(b""), 0)) == b""
+
+
+def test_mount(registry: Registry, trusting: str) -> None:
+    with client(registry, trusting, "from/here") as ours, client(registry, trusting, "to/there") as other:
+        ours.upload(sha256(LAYER), len(LAYER), opener(LAYER))
+        assert other.has_blob(sha256(LAYER)) is None
+        assert other.mount(sha256(LAYER), "from/here") is True
+        assert other.has_blob(sha256(LAYER)) == len(LAYER)
+        assert other.mount(sha256(b"nothing"), "from/here") is False
+
+
+def test_chunked_upload(registry: Registry, trusting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "CHUNK", 1 << 20)
+    with client(registry, trusting, "chunked") as ours:
+        upload = uploads.Upload(ours._home(), sha256(LAYER), len(LAYER), opener(LAYER), "chunked")
+        upload.chunk = 1 << 20
+        upload.run()
+        assert b"".join(ours.blob(sha256(LAYER), len(LAYER))) == LAYER
+
+
+def test_wrong_digest_is_refused_by_the_registry(registry: Registry, trusting: str) -> None:
+    with client(registry, trusting) as ours, pytest.raises(RegistryError) as found:
+        ours.upload(sha256(b"other"), len(LAYER), opener(LAYER))
+    assert found.value.step == "push blob" and found.value.status == 400
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_fetch(
+    registry: Registry, trusting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: int
+) -> None:
+    monkeypatch.setattr(downloads, "PART", 1 << 18)
+    monkeypatch.setattr(downloads, "PARALLEL_FROM", 1 << 19)
+    arrived: list[int] = []
+    with client(registry, trusting, "fetched") as ours, open(tmp_path / "blob", "w+b") as file:
+        ours.upload(sha256(LAYER), len(LAYER), opener(LAYER))
+        ours.fetch(sha256(LAYER), len(LAYER), file.fileno(), arrived.append, connections)
+    assert (tmp_path / "blob").read_bytes() == LAYER
+    assert sum(arrived) == len(LAYER)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_fetch_of_a_damaged_blob(registry: Registry, trusting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: int) -> None:  # fmt: skip
+    monkeypatch.setattr(downloads, "PART", 1 << 18)
+    monkeypatch.setattr(downloads, "PARALLEL_FROM", 1 << 19)
+    raw = os.urandom(1 << 20)
+    digest = sha256(raw)
+    with client(registry, trusting, "damaged") as ours, open(tmp_path / "blob", "w+b") as file:
+        ours.upload(digest, len(raw), opener(raw))
+        (registry.root / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data").write_bytes(
+            raw[:-1] + b"!"
+        )
+        with pytest.raises(RegistryError) as found:
+            ours.fetch(digest, len(raw), file.fileno(), None, connections)
+    assert found.value.step == "pull blob"
+    assert hashlib.sha256(raw[:-1] + b"!").hexdigest() in found.value.detail
+
+
+def test_login_is_needed(registry: Registry, trusting: str) -> None:
+    for creds, hint in (("", f"sbx login {registry.host}"), ("me:wrong", "not accepted")):
+        with client(registry, trusting, creds=creds) as ours, pytest.raises(RegistryError) as found:
+            ours.manifest("1")
+        assert (found.value.step, found.value.status) == ("pull manifest", 401)
+        assert hint in found.value.hint
+
+
+def test_unknown_certificate(registry: Registry) -> None:
+    with (
+        Client(normal(f"{registry.host}/a/b:1"), creds=f"{USER}:{PASSWORD}") as ours,
+        pytest.raises(SandboxError) as found,
+    ):
+        ours.manifest("1")
+    assert "not trusted" in found.value.detail
+    assert f"certs.d/{registry.host}/ca.crt" in found.value.hint
+
+
+@pytest.mark.filterwarnings("ignore:Unverified")
+def test_tls_verify_false(registry: Registry) -> None:
+    with Client(normal(f"{registry.host}/a/b:1"), creds=f"{USER}:{PASSWORD}", tls_verify=False) as ours:
+        assert ours.head("none") is None
+
+
+def test_certs_d(registry: Registry, certificates: Path, nobodys_files: Path) -> None:
+    folder = nobodys_files / f".config/containers/certs.d/{registry.host}"
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").write_bytes((certificates / "ca.crt").read_bytes())
+    with Client(normal(f"{registry.host}/a/b:1"), creds=f"{USER}:{PASSWORD}") as ours:
+        assert ours.head("none") is None
+
+
+def test_bearer_token(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
+    registry, tokens = token_registry
+    before = len(tokens.issued)
+    with client(registry, trusting, "public/x") as ours:
+        digest = push(ours, LAYER)
+        assert ours.manifest("1").digest == digest
+        assert b"".join(ours.blob(sha256(LAYER), len(LAYER))) == LAYER
+        assert len(tokens.issued) - before == 2, "one token per scope: pull, and pull with push"
+        assert ours.catalog("public/x") == ["public/x"]
+    with client(registry, trusting, "public/x", creds="") as nobody:
+        assert nobody.manifest("1").digest == digest, "an anonymous token is enough"
+        with pytest.raises(RegistryError) as found:
+            nobody.upload(sha256(b"x"), 1, opener(b"x"))
+        assert (found.value.step, found.value.status) == ("push blob", 401)
+    with client(registry, trusting, "private/x", creds="") as nobody, pytest.raises(RegistryError) as found:
+        nobody.manifest("1")
+    assert found.value.status == 401
+
+
+def test_bearer_mount_asks_for_both_scopes(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
+    registry, _ = token_registry
+    with client(registry, trusting, "public/y") as ours, client(registry, trusting, "public/z") as other:
+        ours.upload(sha256(LAYER), len(LAYER), opener(LAYER))
+        assert other.mount(sha256(LAYER), "public/y") is True
+
+
+def test_wrong_password_for_a_token(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
+    with client(token_registry[0], trusting, creds="me:wrongpassword") as ours, pytest.raises(RegistryError) as found:
+        ours.manifest("1")
+    assert (found.value.step, found.value.status) == ("get token", 401)
+    assert "incorrect username or password" in str(found.value) and "wrongpassword" not in str(found.value)
+
+
+def test_identity_token(token_registry: tuple[Registry, TokenServer], trusting: str, nobodys_files: Path) -> None:
+    registry, tokens = token_registry
+    credentials.store(registry.host, "", Credentials("me", "", "identity-token-of-me"))
+    with client(registry, trusting, "private/x", creds="") as ours:
+        assert ours.head("none") is None
+    assert tokens.server.requests[-1].method == "POST"
+    assert b"refresh_token=identity-token-of-me" in tokens.server.requests[-1].body
+
+
+def test_skopeo_reads_what_we_push(registry: Registry, trusting: str) -> None:
+    with client(registry, trusting, "for/skopeo") as ours:
+        digest = push(ours, LAYER)
+    done = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--creds", f"{USER}:{PASSWORD}", "--cert-dir", trusting, f"docker://{registry.host}/for/skopeo:1"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert sha256(done.stdout) == digest
