@@ -148,6 +148,11 @@ class Client:
                 "pull manifest", subject, detail="the registry has only a manifest of the old schema 1",
                 hint="push the image again with a current tool",
             )  # fmt: skip
+        if header not in ("", "text/plain", "application/octet-stream") and not header.endswith("json"):
+            raise RegistryError(
+                "pull manifest", subject, detail=f"what came is no manifest but `{header[:100]}`",
+                hint="a web server or a proxy answers in the registry's place?",
+            )  # fmt: skip
         value = jsonstrict.loads(raw, f"manifest of {subject}")
         inside = value.get("mediaType") if type(value) is dict else None
         if type(value) is not dict or (inside is not None and type(inside) is not str):
@@ -298,7 +303,7 @@ class Client:
             target = answer.headers.get("location", "")
             answer.done()
             if target:
-                self._cancel(session, urllib.parse.urljoin(answer.url.text, target))
+                self._cancel(session, answer.url.join(target, step).text)
             return False
         if answer.status in (400, 401, 403, 404, 405):
             answer.done()
@@ -344,7 +349,7 @@ class Client:
             link = answer.headers.get("link", "")
             if not link.startswith("<") or 'rel="next"' not in link:
                 return found
-            following = Url(urllib.parse.urljoin(answer.url.text, link[1:].partition(">")[0]), step)
+            following = answer.url.join(link[1:].partition(">")[0], step)
             if following.origin != Url(session.base(step, self.name) + "/", step).origin:
                 raise RegistryError(step, self.name, detail=f"its next page is on another host ({following.netloc})")
             path = following.text

@@ -64,6 +64,13 @@ class Url:
         self.netloc = parts.netloc
         self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"  # a query may be a signature
 
+    def join(self, target: str, step: str) -> "Url":
+        """Where a Location or Link of this URL's answer leads."""
+        try:
+            return Url(urllib.parse.urljoin(self.text, target), step)
+        except ValueError:
+            raise RegistryError(step, target[:200], detail="not a URL that can be used") from None
+
     @property
     def origin(self) -> tuple[str, str, int]:
         return self.scheme, self.host, self.port
@@ -234,7 +241,7 @@ class Transport:
             answer.done()
             if method not in ("GET", "HEAD") and answer.status not in (307, 308):
                 raise RegistryError(step, subject, detail=f"redirected with status {answer.status} while sending")
-            following = Url(urllib.parse.urljoin(url.text, target), step)
+            following = url.join(target, step)
             if url.scheme == "https" and following.scheme != "https":
                 raise RegistryError(step, subject, detail=f"redirected from https to plain http ({following.netloc})")
             if not self._home_inward and inward(following.host):

@@ -101,7 +101,7 @@ class Upload:
     def _take_location(self, answer: Answer) -> None:
         target = answer.headers.get("location", "")
         if target:
-            self.location = Url(urllib.parse.urljoin(answer.url.text, target), STEP).text
+            self.location = answer.url.join(target, STEP).text
         elif not self.location:
             answer.drop()
             raise RegistryError(STEP, self.subject, detail="the registry does not say where to upload to")

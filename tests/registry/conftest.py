@@ -24,7 +24,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA",
              "-keyout", folder / "ca.key", "-out", folder / "ca.crt")  # fmt: skip
     for name, ending, extension in (
-        ("server", "crt", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        ("server", "crt", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test"),
         ("client", "cert", "extendedKeyUsage=clientAuth"),
     ):
         (folder / "extension").write_text(extension)

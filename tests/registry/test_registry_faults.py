@@ -1,0 +1,526 @@
+"""What a broken or hostile registry can do to a pull: each fault ends in one line that names the step, and no secret leaves."""
+
+import gzip
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile import MANIFEST, Hostile, Request, manifest_bytes, sha256
+from registries import PASSWORD, USER
+
+from sandbox.errors import SandboxError
+from sandbox.image.reference import normal
+from sandbox.registry import downloads, transport
+from sandbox.registry.client import Client
+from sandbox.registry.faults import RegistryError
+
+Make = Callable[..., Hostile]
+RAW = manifest_bytes(b"layer")
+BLOB = os.urandom(200_000)
+
+
+@pytest.fixture
+def ask(trusting: str) -> Callable[..., Client]:
+    def make(server: Hostile, **options) -> Client:
+        return Client(
+            normal(f"{server.host}/a/b:1"), **{"cert_dir": trusting, "creds": f"{USER}:{PASSWORD}", **options}
+        )
+
+    return make
+
+
+def failing(call: Callable[[], object], step: str = "pull manifest") -> RegistryError:
+    with pytest.raises(SandboxError) as found:
+        call()
+    assert found.value.step == step
+    shown = f"{found.value}{found.value.hint}"
+    assert shown.isprintable() and len(shown) < 1500
+    assert PASSWORD not in shown
+    assert isinstance(found.value, RegistryError) or not hasattr(found.value, "status")
+    return found.value  # type: ignore[return-value]
+
+
+def basic(answer: Callable[[Request], None]) -> Callable[[Request], None]:
+    """`answer`, for those who log in."""
+
+    def ask_first(request: Request) -> None:
+        if "authorization" in request.headers:
+            answer(request)
+        else:
+            request.answer(401, WWW_Authenticate='Basic realm="x"')
+
+    return ask_first
+
+
+# -- manifests --
+
+
+def test_manifest_by_digest_with_other_bytes(hostile: Make, ask) -> None:
+    server = hostile()
+    server.serve_manifest(RAW, sha256(b"other"))
+    assert sha256(RAW) in failing(lambda: ask(server).manifest(sha256(b"other"))).detail
+
+
+def test_digest_header_that_lies(hostile: Make, ask) -> None:
+    server = hostile()
+    server.serve_manifest(RAW, Docker_Content_Digest=sha256(b"other"))
+    assert "digest" in failing(lambda: ask(server).manifest("1")).detail
+
+
+def test_sha512(hostile: Make, ask) -> None:
+    server = hostile()
+    digest = f"sha512:{hashlib.sha512(RAW).hexdigest()}"
+    server.serve_manifest(RAW, digest)
+    assert ask(server).manifest(digest).digest == digest
+
+
+@pytest.mark.parametrize(
+    ("content_type", "raw", "words"),
+    [
+        ("text/html", b"<html>", "no manifest but `text/html`"),
+        ("text/html", b"{}", "text/html"),
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", b"{}", "schema 1"),
+        ("application/vnd.oci.image.index.v1+json", RAW, "calls itself"),
+        (MANIFEST, b"[]", "no manifest"),
+        (MANIFEST, b'{"mediaType": 1}', "no manifest"),
+        (MANIFEST, b'{"a": 1, "a": 2}', "twice"),
+        (MANIFEST, b"[" * 100_000, "deep"),
+        (MANIFEST, b"\xff", "UTF-8"),
+        ("application/vnd.oci.image.config.v1+json", b"{}", "no image"),
+    ],
+)
+def test_manifest_of_the_wrong_type(hostile: Make, ask, content_type: str, raw: bytes, words: str) -> None:
+    server = hostile()
+    server.serve_manifest(raw, Content_Type=content_type)
+    with pytest.raises(SandboxError) as found:
+        ask(server).manifest("1")
+    assert words in str(found.value) and str(found.value).isprintable()
+
+
+def endless(request: Request) -> None:
+    request.begin(200, {"Content-Type": MANIFEST})
+    while True:
+        request.write(b" " * 65536)
+
+
+@pytest.mark.limit(20)
+def test_endless_manifest(hostile: Make, ask) -> None:
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = endless
+    assert "longer than 4096 KiB" in failing(lambda: ask(server).manifest("1")).detail
+
+
+@pytest.mark.limit(20)
+def test_endless_error(hostile: Make, ask) -> None:
+    def answer(request: Request) -> None:
+        request.begin(403, {})
+        while True:
+            request.write(b"no " * 20000)
+
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = answer
+    found = failing(lambda: ask(server).manifest("1"))
+    assert found.status == 403 and len(found.detail) < 500
+
+
+def test_dripping_manifest(hostile: Make, ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: Request) -> None:
+        request.begin(200, {"Content-Type": MANIFEST})
+        while True:
+            request.write(b" ")
+            time.sleep(0.05)
+
+    monkeypatch.setattr(transport, "SMALL_BODY_SECONDS", 0.5)
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = answer
+    assert "took more than" in failing(lambda: ask(server).manifest("1")).detail
+
+
+def test_gzip_bomb_as_content_encoding(hostile: Make, ask) -> None:
+    server = hostile()
+    server.serve_manifest(gzip.compress(b" " * (64 << 20)), Content_Encoding="gzip")
+    assert "encoded" in failing(lambda: ask(server).manifest("1")).detail
+
+
+def test_server_text_is_printable_and_without_secrets(hostile: Make, ask) -> None:
+    words = f'{{"errors": [{{"message": "\\u001b[2J\\u009b31m {PASSWORD} Bearer abcdefghijklmnop"}}]}}'
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = basic(lambda request: request.answer(403, words.encode()))
+    found = failing(lambda: ask(server).manifest("1"))
+    assert "\\x1b" in str(found) and "abcdefghijklmnop" not in str(found) and "***" in str(found)
+
+
+# -- status codes, retries --
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "hint"),
+    [
+        (400, 1, ""),
+        (403, 1, "sbx login"),
+        (404, 1, "name"),
+        (429, 5, "mirror"),
+        (500, 5, "later"),
+        (503, 5, "later"),
+        (418, 1, ""),
+    ],
+)
+def test_status(hostile: Make, ask, pauses: list[float], status: int, attempts: int, hint: str) -> None:
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(
+        status, b'{"errors": [{"code": "NO", "message": "why"}]}'
+    )
+    found = failing(lambda: ask(server).manifest("1"))
+    assert (found.status, len(server.requests), len(pauses)) == (status, attempts, attempts - 1)
+    assert f"HTTP {status}" in found.detail and "why" in found.detail and hint in found.hint
+    assert all(0.25 * 2**n <= pause <= 0.5 * 2**n for n, pause in enumerate(pauses))
+
+
+def test_retry_after(hostile: Make, ask, pauses: list[float]) -> None:
+    server = hostile()
+    late = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))
+    server.routes["/v2/a/b/manifests/1"] = [
+        lambda request: request.answer(429, Retry_After="7"),
+        lambda request: request.answer(503, Retry_After=late),
+        lambda request: request.answer(200, RAW, Content_Type=MANIFEST),
+    ]
+    assert ask(server).manifest("1").raw == RAW
+    assert 7 <= pauses[0] <= 7.3 and 28 <= pauses[1] <= 30.3
+
+
+def test_retry_after_too_long(hostile: Make, ask, pauses: list[float]) -> None:
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(429, Retry_After="3600")
+    found = failing(lambda: ask(server).manifest("1"))
+    assert "wait 3600 s" in found.hint and pauses == []
+
+
+def test_connection_reset_is_tried_again(hostile: Make, ask, pauses: list[float]) -> None:
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = [
+        Request.cut,
+        Request.cut,
+        lambda request: request.answer(200, RAW, Content_Type=MANIFEST),
+    ]
+    assert ask(server).manifest("1").raw == RAW
+    assert len(pauses) == 2
+
+
+def test_idle_server(hostile: Make, ask, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "IDLE_SECONDS", 0.2)
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = lambda request: time.sleep(1)
+    assert "no answer in time" in failing(lambda: ask(server).manifest("1")).detail
+    assert len(pauses) == 4
+
+
+# -- redirects --
+
+
+def test_redirect_to_another_host_goes_without_credentials(hostile: Make, ask) -> None:
+    server, other = hostile(), hostile()
+    digest = other.serve_blob(BLOB)
+    other.serve_manifest(RAW)
+    for path in (f"/v2/a/b/blobs/{digest}", "/v2/a/b/manifests/1"):
+        server.routes[path] = basic(lambda request: request.answer(307, Location=f"{other.url}{request.path}"))
+    client = ask(server)
+    assert client.manifest("1").raw == RAW
+    assert b"".join(client.blob(digest, len(BLOB))) == BLOB
+    assert len(other.requests) == 2 and all("authorization" not in request.headers for request in other.requests)
+
+
+def test_credentials_do_not_come_back_after_a_detour(hostile: Make, ask) -> None:
+    server, other = hostile(), hostile()
+    server.routes["/v2/a/b/manifests/1"] = basic(lambda request: request.answer(302, Location=f"{other.url}/back"))
+    other.routes["/back"] = lambda request: request.answer(302, Location=f"{server.url}/caught")
+    failing(lambda: ask(server).manifest("1"))
+    assert "authorization" not in server.requests[-1].headers and server.requests[-1].path == "/caught"
+
+
+def test_401_of_another_host_gets_nothing(hostile: Make, ask) -> None:
+    server, other = hostile(), hostile()
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(307, Location=f"{other.url}/x")
+    other.routes["/x"] = lambda request: request.answer(401, WWW_Authenticate=f'Bearer realm="{other.url}/token"')
+    assert failing(lambda: ask(server).manifest("1")).status == 401
+    assert [request.path for request in other.requests] == ["/x"]
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("{plain}/x", "plain http"),
+        ("file:///etc/passwd", "not an http or https URL"),
+        ("ftp://127.0.0.1/x", "not an http or https URL"),
+        ("https://u:p@127.0.0.1/x", "without a user"),
+        ("https://[::1/x", "not a URL"),
+        ("https://127.0.0.1:99999/", "not a URL"),
+        ("\\\\x y", "not a URL"),
+        ("/v2/a/b/manifests/1", "redirected more than 5 times"),
+    ],
+)
+def test_redirects_that_are_not_followed(hostile: Make, ask, location: str, words: str) -> None:
+    server, plain = hostile(), hostile(tls=None)
+    target = location.format(plain=plain.url)
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(302, Location=target)
+    assert words in failing(lambda: ask(server).manifest("1")).detail
+    assert plain.requests == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "169.254.169.254",
+        "localhost",
+        "0.0.0.0",
+        "::ffff:127.0.0.1",
+        "metadata.internal",
+    ],
+)
+def test_inward(host: str) -> None:
+    assert transport.inward(host)
+    assert not transport.inward("192.0.2.1") and not transport.inward("example.org")
+
+
+def test_redirect_into_this_machine(hostile: Make, ask) -> None:
+    """Only a registry that is at this machine itself may point to it."""
+    server, other = hostile(), hostile()
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(302, Location=f"{other.url}/x")
+    client = ask(server)
+    client._session(client._sources()[0].endpoint).transport._home_inward = False
+    assert "address of this machine" in failing(lambda: client.manifest("1")).detail
+    assert other.requests == []
+
+
+# -- TLS --
+
+
+def test_no_plain_http_after_a_tls_failure(hostile: Make, certificates: Path) -> None:
+    server = hostile()
+    with Client(normal(f"{server.host}/a/b:1"), creds=f"{USER}:{PASSWORD}") as client:
+        assert "not trusted" in failing(lambda: client.manifest("1")).detail
+    assert server.requests == []
+
+
+def test_plain_http_only_when_allowed(hostile: Make, ask) -> None:
+    server = hostile(tls=None)
+    server.serve_manifest(RAW)
+    found = failing(lambda: ask(server).manifest("1"))
+    assert "TLS failed" in found.detail and "--tls-verify=false" in found.hint and server.requests == []
+    assert ask(server, tls_verify=False).manifest("1").raw == RAW
+
+
+def test_client_certificate(hostile: Make, ask, certificates: Path, tmp_path: Path, pauses: list[float]) -> None:
+    server = hostile(client_ca=certificates / "ca.crt")
+    server.serve_manifest(RAW)
+    found = failing(lambda: ask(server).manifest("1"))
+    assert server.requests == [] and ("client.cert" in found.hint or "check the network" in found.hint)
+    for name in ("client.cert", "client.key", "ca.crt"):
+        (tmp_path / name).write_bytes((certificates / name).read_bytes())
+    assert ask(server, cert_dir=str(tmp_path)).manifest("1").raw == RAW
+    (tmp_path / "client.key").unlink()
+    failing(lambda: ask(server, cert_dir=str(tmp_path)).manifest("1"), "read certificate")
+    (tmp_path / "ca.crt").write_text("nonsense")
+    (tmp_path / "client.cert").unlink()
+    assert "PEM" in failing(lambda: ask(server, cert_dir=str(tmp_path)).manifest("1"), "read certificate").detail
+
+
+# -- blobs --
+
+
+def cutting(raw: bytes, at: int, server: Hostile) -> None:
+    """Serve `raw` in answers of at most `at` bytes, each of which ends with a cut."""
+
+    def answer(request: Request) -> None:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        end = min(start + at, len(raw))
+        headers = {"Content-Length": str(len(raw) - start)}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
+        request.begin(206 if start else 200, headers)
+        request.write(raw[start:end])
+        if end < len(raw):
+            request.handler.close_connection = True
+
+    server.routes[f"/v2/a/b/blobs/{sha256(raw)}"] = answer
+
+
+@pytest.mark.parametrize("at", [1, 65536, 100_000, 199_999])
+def test_cut_blob_is_taken_up_again(
+    hostile: Make, ask, pauses: list[float], monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    monkeypatch.setattr(downloads, "PROGRESS", 1000)
+    server = hostile()
+    raw = BLOB if at > 1 else b"abcd"
+    cutting(raw, at, server)
+    assert b"".join(ask(server).blob(sha256(raw), len(raw))) == raw
+    ranges = [request.headers.get("range", "") for request in server.requests]
+    assert ranges[:2] == ["", f"bytes={at}-{len(raw) - 1}"]
+
+
+def test_blob_that_is_always_cut(hostile: Make, ask, pauses: list[float]) -> None:
+    server = hostile()
+    cutting(BLOB, 10, server)
+    found = failing(lambda: list(ask(server).blob(sha256(BLOB), len(BLOB))), "pull blob")
+    assert "of 200000 bytes were received" in found.detail
+    assert len(server.requests) == 5
+
+
+def test_resume_without_ranges(hostile: Make, ask, pauses: list[float]) -> None:
+    def cut(request: Request) -> None:
+        request.begin(200, {"Content-Length": str(len(BLOB))})
+        request.write(BLOB[:70_000])
+        request.handler.close_connection = True
+
+    server = hostile()
+    digest = sha256(BLOB)
+    server.routes[f"/v2/a/b/blobs/{digest}"] = [cut, lambda request: request.answer(200, BLOB)]
+    assert b"".join(ask(server).blob(digest, len(BLOB))) == BLOB
+
+
+@pytest.mark.parametrize("told", ["bytes 0-199999/200000", "bytes 70000-80000/5", "nonsense", ""])
+def test_resume_with_another_range(hostile: Make, ask, pauses: list[float], told: str) -> None:
+    server = hostile()
+    digest = sha256(BLOB)
+    server.routes[f"/v2/a/b/blobs/{digest}"] = lambda request: request.answer(206, BLOB, Content_Range=told)
+    assert "another range" in failing(lambda: list(ask(server).blob(digest, len(BLOB), 70_000)), "pull blob").detail
+
+
+def test_wrong_blob(hostile: Make, ask) -> None:
+    server = hostile()
+    server.serve_blob(BLOB)
+    other = sha256(b"x" * len(BLOB))
+    server.routes[f"/v2/a/b/blobs/{other}"] = lambda request: request.answer(200, BLOB)
+    assert sha256(BLOB) in failing(lambda: list(ask(server).blob(other, len(BLOB))), "pull blob").detail
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_blob_of_another_size(hostile: Make, ask, size: int) -> None:
+    server = hostile()
+    digest = server.serve_blob(BLOB)
+    found = failing(lambda: list(ask(server).blob(digest, size)), "pull blob")
+    assert f"where the manifest says {size}" in found.detail
+
+
+@pytest.mark.limit(20)
+def test_endless_blob(hostile: Make, ask) -> None:
+    server = hostile()
+    server.routes[f"/v2/a/b/blobs/{sha256(BLOB)}"] = endless
+    got = []
+    found = failing(lambda: got.extend(ask(server).blob(sha256(BLOB), len(BLOB))), "pull blob")
+    assert "longer than" in found.detail and sum(map(len, got)) <= len(BLOB)
+
+
+@pytest.mark.limit(20)
+def test_short_blob_without_length(hostile: Make, ask, pauses: list[float]) -> None:
+    def answer(request: Request) -> None:
+        request.begin(200, {"Connection": "close"})
+        request.write(BLOB[:1000])
+        request.handler.close_connection = True
+
+    server = hostile()
+    server.routes[f"/v2/a/b/blobs/{sha256(BLOB)}"] = answer
+    assert "were received" in failing(lambda: list(ask(server).blob(sha256(BLOB), len(BLOB))), "pull blob").detail
+
+
+def test_parallel_ranges(
+    hostile: Make, ask, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "PART", 30_000)
+    monkeypatch.setattr(downloads, "PARALLEL_FROM", 60_000)
+    server = hostile()
+    for ranges in (True, False):
+        digest = server.serve_blob(BLOB, ranges=ranges)
+        with open(tmp_path / "blob", "w+b") as file:
+            ask(server).fetch(digest, len(BLOB), file.fileno(), None, 4)
+        assert (tmp_path / "blob").read_bytes() == BLOB
+    parts = {request.headers.get("range") for request in server.requests}
+    assert {"bytes=0-29999", "bytes=180000-199999", None} <= parts
+
+
+def test_parallel_ranges_of_a_server_that_fails(hostile: Make, ask, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(downloads, "PART", 30_000)
+    monkeypatch.setattr(downloads, "PARALLEL_FROM", 60_000)
+    server = hostile()
+    digest = server.serve_blob(BLOB)
+    good = server.routes[f"/v2/a/b/blobs/{digest}"]
+
+    def answer(request: Request) -> None:
+        if "bytes=90000-" in request.headers["range"]:
+            request.answer(404)
+        else:
+            good(request)
+
+    server.routes[f"/v2/a/b/blobs/{digest}"] = answer
+    with open(tmp_path / "blob", "w+b") as file:
+        found = failing(lambda: ask(server).fetch(digest, len(BLOB), file.fileno(), None, 4), "pull blob")
+    assert found.status == 404
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../x", "md5:d41d8cd98f00b204e9800998ecf8427e", "", "sha256:" + "A" * 64])
+def test_digests_that_are_none(hostile: Make, ask, digest: str) -> None:
+    server = hostile()
+    failing(lambda: list(ask(server).blob(digest, 1)), "check digest")
+    assert server.requests == []
+
+
+def test_full_disk(hostile: Make, ask) -> None:
+    server = hostile()
+    digest = server.serve_blob(BLOB)
+    fd = os.open("/dev/full", os.O_RDWR)
+    try:
+        with pytest.raises(SandboxError) as found:
+            ask(server).fetch(digest, len(BLOB), fd)
+    finally:
+        os.close(fd)
+    assert (found.value.step, found.value.errno) == ("write blob", 28)
+
+
+# -- lists --
+
+
+def test_pages(hostile: Make, ask) -> None:
+    server = hostile()
+    server.routes["/v2/a/b/tags/list"] = [
+        lambda request: request.answer(200, b'{"tags": ["1"]}', Link='</v2/a/b/tags/list?last=1>; rel="next"'),
+        lambda request: request.answer(200, b'{"tags": ["2"]}'),
+    ]
+    assert ask(server).tags() == ["1", "2"]
+
+
+def test_next_page_on_another_host(hostile: Make, ask) -> None:
+    server, other = hostile(), hostile()
+    server.routes["/v2/a/b/tags/list"] = lambda request: request.answer(
+        200, b'{"tags": []}', Link=f'<{other.url}/x>; rel="next"'
+    )
+    assert "another host" in failing(lambda: ask(server).tags(), "list tags").detail
+    assert other.requests == []
+
+
+# -- mirrors --
+
+
+@pytest.mark.filterwarnings("ignore:Unverified")
+def test_mirrors(hostile: Make, trusting: str, certificates: Path, nobodys_files: Path, pauses: list[float]) -> None:
+    server, mirror = hostile(), hostile()
+    (nobodys_files / "registries.conf").write_text(
+        f'[[registry]]\nlocation = "{server.host}"\n[[registry.mirror]]\nlocation = "{mirror.host}/proxy"\ninsecure = true\n'
+    )
+    server.serve_manifest(RAW)
+    digest = server.serve_blob(BLOB)
+    client = Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting, creds=f"{USER}:{PASSWORD}")
+    assert client.manifest("1").raw == RAW, "a mirror without the image is passed over"
+    assert [request.path for request in mirror.requests][-1] == "/v2/proxy/a/b/manifests/1"
+    mirror.serve_manifest(RAW, repository="proxy/a/b")
+    mirror.routes[f"/v2/proxy/a/b/blobs/{digest}"] = Request.cut
+    client = Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting)
+    before = len(server.requests)
+    assert client.manifest("1").raw == RAW
+    assert len(server.requests) == before, "the mirror had it"
+    assert b"".join(client.blob(digest, len(BLOB))) == BLOB, "the registry helps out where the mirror fails"
+    assert all("authorization" not in request.headers for request in mirror.requests)
