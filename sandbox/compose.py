@@ -48,7 +48,7 @@ def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, containe
     spec["root"]["path"] = layers[-1]
     annotations = spec["annotations"]
     annotations["dev.sbx.storage"] = driver
-    annotations["dev.sbx.layers"] = "\n".join(layers)
+    annotations["dev.sbx.layers"] = oci.lines("open layer", *layers)
     if os.getuid() == 0 and image["name"].startswith("rootfs:") and not _is_mapped(spec, os.stat(layers[0]).st_uid):
         # A folder made by root (debootstrap): root of the host is in no map, so the map is laid over it.
         annotations["dev.sbx.idmap"] = f"/={mounts.tree(layers[0], recursive=False)}\n"
@@ -76,7 +76,8 @@ def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", 
         raise SandboxError("run", detail="no command given, and the image names none", hint="sbx run IMAGE COMMAND")
     process["terminal"] = opts["tty"]
     if not opts["workdir"] and config.get("WorkingDir", "/") not in ("", "/"):
-        spec["annotations"]["dev.sbx.folders"] = values.absolute(config["WorkingDir"], "WorkingDir")
+        folder = values.absolute(config["WorkingDir"], "WorkingDir")
+        spec["annotations"]["dev.sbx.folders"] = oci.lines("make working directory", folder)
     process["cwd"] = values.absolute(opts["workdir"] or config.get("WorkingDir") or "/", "--workdir")
     oci.set_environment(spec, "PATH", oci.DEFAULT_PATH)
     oci.set_environment(spec, "container", "sbx")
@@ -121,6 +122,7 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
         )
     namespaces = spec["linux"]["namespaces"]
     if network == "host":
+        spec["annotations"]["dev.sbx.landlock"] = "scope"
         namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != "network"]
     else:
         top = max(e["containerID"] + e["size"] - 1 for e in spec["linux"]["gidMappings"])
@@ -144,7 +146,7 @@ def _user(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", con
     """Names are looked up in the image by the keeper; with keep-id the caller is itself inside."""
     text = opts["user"] or config.get("User") or ""
     if not text and opts["userns"].startswith("keep-id"):
-        text = ":".join(container.maps["variant"].split("-")[2:])
+        text = ":".join(container.maps["variant"].partition(".")[0].split("-")[2:])
     annotations = spec["annotations"]
     if text not in ("", "0", "root", "0:0"):
         annotations["dev.sbx.user"] = text
@@ -226,17 +228,19 @@ def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]
 
 
 def _descriptors(opts: "Options") -> "list[str]":
-    """The caller's descriptors above 2 that the command gets; each must be open."""
+    """The caller's descriptors above 2 that the command gets; each must be open, and not one of our own (close-on-exec)."""
     words = [("--preserve-fds", opts["preserve_fds"] or "0"), *(("--preserve-fd", fd) for fd in opts["preserve_fd"])]
     for option, word in words:
-        if not (word.isascii() and word.isdecimal()):
+        if not (word.isascii() and word.isdecimal() and len(word) <= 10):
             raise SandboxError(f"read {option}", word, EINVAL, hint="a number")
     fds = []
     for numbers in (range(3, 3 + int(words[0][1])), (int(word) for _, word in words[1:])):
         for fd in numbers:
             try:
-                os.fstat(fd)
+                known = os.get_inheritable(fd)
             except (OSError, OverflowError):
-                raise SandboxError("preserve descriptor", str(fd), _EBADF) from None
+                known = False
+            if not known:
+                raise SandboxError("preserve descriptor", str(fd), _EBADF)
             fds.append(str(fd))
     return fds

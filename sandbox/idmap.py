@@ -3,7 +3,7 @@
 A map is a plain dict (it goes through marshal):
   mode     how it was chosen: "auto", "single", "keep-id", "nomap" or "map"
   uid gid  [(first id inside, first id outside, count), ...] as in user_namespaces(7)
-  variant  "" for the ordinary map, else a word for a file name: layers unpacked under another map have other owners
+  variant  a word for a file name, of the mode and the ranges: layers unpacked under another map have other owners
   note     "" or one line for the user: why this is weaker than the ordinary map, and the fix
 """
 
@@ -120,12 +120,16 @@ def size(entries: "Entries") -> int:
     return sum(entry[2] for entry in entries)
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= ID_MAX
+
+
 def _keep_words(mode: str, uid: int, gid: int) -> tuple[str, int, int]:
     """`keep-id:uid=U,gid=G`: the ids that the caller has inside, its own without them."""
     word, _, settings = mode.partition(":")
     for setting in settings.split(",") if settings else ():
         key, _, number = setting.partition("=")
-        if word != "keep-id" or key not in ("uid", "gid") or not number.isdecimal() or int(number) > ID_MAX:
+        if word != "keep-id" or key not in ("uid", "gid") or not _is_id(number):
             raise SandboxError("choose user namespace", mode, EINVAL, hint="keep-id, or keep-id:uid=1000,gid=1000")
         if key == "uid":
             uid = int(number)
@@ -163,7 +167,7 @@ def parse(text: str, ordinary: "Entries") -> "Entries":
     host = len(fields) > 1 and fields[1].startswith("@")
     if host:
         fields[1] = fields[1][1:]
-    if len(fields) not in (2, 3) or not all(f.isascii() and f.isdecimal() for f in fields):
+    if len(fields) not in (2, 3) or not all(f.isascii() and f.isdecimal() and len(f) <= 10 for f in fields):
         raise SandboxError("read id map", text, EINVAL, hint="the form is INSIDE:OUTSIDE[:COUNT], in numbers")
     inside, outside = int(fields[0]), int(fields[1])
     count = int(fields[2]) if len(fields) == 3 else 1
@@ -226,13 +230,19 @@ def resolve(
     if uid == 0:
         if mode in ("keep-id", "single"):
             raise SandboxError("map ids", mode, detail="root of the host is never mapped", hint="leave --userns out")
-        return _map(mode or "auto", entries_of(uids, 0), entries_of(gids, 0), "")
+        return _map(mode or "auto", entries_of(uids, 0), entries_of(gids, 0), f"root.{_word(uids, gids)}")
     if mode == "nomap":
-        return _map("nomap", entries_of(uids, 0), entries_of(gids, 0), "nomap")
+        return _map("nomap", entries_of(uids, 0), entries_of(gids, 0), f"nomap.{_word(uids, gids)}")
     if mode == "keep-id":
-        variant = f"keep-id-{inside_uid}-{inside_gid}"
+        variant = f"keep-id-{inside_uid}-{inside_gid}.{_word(uids, gids)}"
         return _map("keep-id", _keep(uids, inside_uid, uid), _keep(gids, inside_gid, gid), variant)
-    return _map("auto", [(0, uid, 1), *entries_of(uids, 1)], [(0, gid, 1), *entries_of(gids, 1)], "")
+    variant = _word(uids, gids)
+    return _map("auto", [(0, uid, 1), *entries_of(uids, 1)], [(0, gid, 1), *entries_of(gids, 1)], variant)
+
+
+def _word(uids: "Ranges", gids: "Ranges") -> str:
+    """The subordinate ranges in a word: `100000-65536`, or a hash; with other ranges layers have other owners on disk."""
+    return "-".join(map(str, uids[0])) if len(uids) == 1 and uids == gids else cache.short_hash(f"{uids} {gids}")
 
 
 def _explicit(uidmap: list[str], gidmap: list[str], mode: str) -> "dict[str, Any]":

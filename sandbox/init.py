@@ -10,10 +10,13 @@ import resource
 
 from sandbox import caps, linux, mounts
 from sandbox.errors import (
+    E2BIG,
     EACCES,
     EINVAL,
     ENOENT,
+    ENOSYS,
     ENOTDIR,
+    EOPNOTSUPP,
     EXIT_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+_KEYBOARD, _SI_KERNEL = (2, 3, 20), 128  # SIGINT, SIGQUIT, SIGTSTP; sigaction(2)
 _ROOT_IS_GONE = (5, 103, 107, 116)  # EIO, ECONNABORTED, ENOTCONN, ESTALE
 
 
@@ -123,6 +127,24 @@ class Init:
         except OSError as error:
             raise SandboxError.of("set sysctl", key, error) from None
 
+    def no_namespaces(self) -> None:
+        """No user namespace below ours, whatever the filter lets through: the limit is ours, and who set it can lift it,
+        which takes CAP_SYS_RESOURCE and a /proc/sys that can be written."""
+        try:
+            self.sysctl("user.max_user_namespaces", "0")
+        except SandboxError as error:
+            if error.errno != ENOENT:  # a kernel without user namespaces to limit
+                raise
+
+    def landlock(self) -> None:
+        """No abstract unix socket of other processes: with the host's network they are in reach (CVE-2020-15257)."""
+        try:
+            linux.landlock_restrict_scope(linux.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+        except OSError as error:
+            if error.errno not in (E2BIG, EINVAL, ENOSYS, EOPNOTSUPP):
+                raise
+            self.tell("warn", "network host: this kernel can not keep the host's abstract unix sockets out of reach")
+
     def readonly(self, path: str) -> None:
         mounts.make_readonly(self.root_fd, path)
 
@@ -181,35 +203,30 @@ class Init:
             os.close(fd)
 
     def reaper(self) -> None:
-        """Stay as pid 1: the rest of the steps happen in a child, this process passes signals on and reaps."""
+        """Stay as pid 1: the rest of the steps happen in a child, this process passes signals on and reaps.
+
+        What a terminal sends (Ctrl-C) reaches the child by itself: it is in our process group.
+        """
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        every = set(range(1, 65)) - {9, 19, 32, 33}
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, every)
         child = os.fork()
         if child == 0:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             return
         # The keeper learns of a failed exec from the child's channel alone.
         linux.close_range(3)
         for fd in (0, 1, 2):
             os.close(fd)
-
-        def pass_on(number: int, _: object) -> None:
-            try:
-                os.kill(child, number)
-            except ProcessLookupError:
-                pass  # reaped just now: Ctrl-C reaches both of us
-
-        for number in range(1, 65):
-            if number not in (9, 17, 19, 32, 33):
-                _signal.signal(number, pass_on)
-        status = 0
+        for number in every:
+            # Never called.  The keeper looks for it in /proc, where blocked signals that are waited for show as not blocked.
+            _signal.signal(number, lambda *_: None)
         while True:
-            try:
-                pid, code = os.wait()
-            except ChildProcessError:
-                break
-            if pid == child:
-                status = os.waitstatus_to_exitcode(code)
-                break
-        os._exit(status if status >= 0 else 128 - status)
+            signal = _signal.sigwaitinfo(every)
+            if signal.si_signo == linux.SIGCHLD:
+                _reap(child)
+            elif signal.si_signo not in _KEYBOARD or signal.si_code != _SI_KERNEL:
+                os.kill(child, signal.si_signo)  # not reaped yet: we would have ended with it
 
     def bounding(self, keep: int) -> None:
         caps.drop_bounding(keep)
@@ -297,6 +314,17 @@ class Init:
         message = linux.receive(self.channel)
         if not message or marshal.loads(message)[0] != kind:
             os._exit(EXIT_FAILED)  # the keeper is gone or has given up; it says why
+
+
+def _reap(child: int) -> None:
+    """Collect whoever has ended; with `child` the process ends."""
+    while True:
+        pid, code = os.waitpid(-1, os.WNOHANG)
+        if pid == child:
+            status = os.waitstatus_to_exitcode(code)
+            os._exit(status if status >= 0 else 128 - status)
+        if pid == 0:
+            return
 
 
 def reset_signals() -> None:

@@ -28,6 +28,7 @@ Both channels are SOCK_SEQPACKET pairs: one record is one message, in marshal.
 import gc
 import marshal
 import os
+import resource
 import select
 import sys
 import time
@@ -44,6 +45,7 @@ else:
     import _signal
 
 SIGHUP, SIGKILL = 1, 9
+_SPARE_DESCRIPTORS = 64
 _DAY = 86400.0  # poll(2) counts milliseconds in an int
 # Steps of a plan's `build` -> the module that does it
 _ROOMS = {
@@ -93,6 +95,7 @@ class Keeper:
         self.sources = Sources()
         self.pid = self.helper = 0  # init and network helper, as this pid namespace numbers them
         self.host_pid = 0
+        self.descriptors = -1  # the caller's soft limit of them, once it is not in force
         self.init = -1
         self.terminal: Any = None
         self.status: int | None = None
@@ -107,6 +110,7 @@ class Keeper:
         os.chdir(self.directory)
         plan = plans.make(self.spec, self.bpf)
         self._import(plan)
+        self._raise_descriptor_limit(2 * len(plan["open"]) + _SPARE_DESCRIPTORS)
         for verb, *arguments in plan["open"]:
             getattr(self.sources, verb)(*arguments)
         if not self._await_go():
@@ -125,7 +129,7 @@ class Keeper:
             user = self.spec["process"]["user"]
             for verb, *arguments in plan["give"]:
                 getattr(self.sources, verb)(*arguments, user["uid"], user["gid"])
-            self._start_init(plan["init"])
+            self._start_init(self._restored_limit(plan["init"]))
             try:
                 self._await_exec()
                 return self._wait()
@@ -143,6 +147,21 @@ class Keeper:
             names.add("console")
         for name in names:
             __import__(f"sandbox.{name}")
+
+    def _raise_descriptor_limit(self, needed: int) -> None:
+        """A layer takes two descriptors: 500 of them more than the customary soft limit of 1024."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < needed:
+            self.descriptors = soft
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+
+    def _restored_limit(self, steps: "list[tuple[Any, ...]]") -> "list[tuple[Any, ...]]":
+        """The steps of the init with the caller's own limit, where we changed it and the spec names none."""
+        if self.descriptors < 0 or any(step[:2] == ("rlimit", resource.RLIMIT_NOFILE) for step in steps):
+            return steps
+        at = next(number for number, step in enumerate(steps) if step[0] == "umask")
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return [*steps[:at], ("rlimit", resource.RLIMIT_NOFILE, self.descriptors, hard), *steps[at:]]
 
     def _await_go(self) -> bool:
         """False when the cli could not map the ids, or died."""

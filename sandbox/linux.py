@@ -39,6 +39,9 @@ _NUMBERS_FROM_424 = {
 }  # fmt: skip
 NR = {**_NUMBERS_BELOW_424.get(MACHINE, {}), **_NUMBERS_FROM_424}
 
+# linux/audit.h: what seccomp_data.arch says
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
 # clone(2), unshare(2), setns(2)
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x80, 0x20000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
@@ -86,6 +89,7 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 TUNSETPERSIST = 0x400454CB  # linux/if_tun.h
 
 STATFS_MAGIC_PROC = 0x9FA0
+LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET = 1
 
 
 class c_long(_SimpleCData):  # type: ignore[type-arg]  # generic in the stubs only
@@ -313,6 +317,20 @@ def address(data: bytes) -> int:
 def keyctl_join_session_keyring() -> None:
     """A new anonymous session keyring, so that keys of the login session can not be found from inside."""
     syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
+
+
+def landlock_restrict_scope(scopes: int) -> None:
+    """Confine this process, for good, to what it and its children make of LANDLOCK_SCOPE_*; needs no_new_privs or
+    CAP_SYS_ADMIN.
+
+    OSError E2BIG or EINVAL before ABI 6 (Linux 6.12), ENOSYS or EOPNOTSUPP without Landlock.
+    """
+    attr = _struct((0, 8), (0, 8), (scopes, 8))  # struct landlock_ruleset_attr: file system, network, scopes
+    ruleset = syscall("landlock_create_ruleset", attr, len(attr), 0)
+    try:
+        syscall("landlock_restrict_self", ruleset, 0)
+    finally:
+        os.close(ruleset)
 
 
 def landlock_abi() -> int:

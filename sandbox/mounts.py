@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # OCI and mount(8) option -> (attributes to set, attributes to clear); the rest of the options goes to the file system
 ATTRIBUTES = {
-    "ro": (linux.MOUNT_ATTR_RDONLY, 0), "rw": (0, linux.MOUNT_ATTR_RDONLY),
+    "ro": (linux.MOUNT_ATTR_RDONLY, 0), "rro": (linux.MOUNT_ATTR_RDONLY, 0), "rw": (0, linux.MOUNT_ATTR_RDONLY),
     "nosuid": (linux.MOUNT_ATTR_NOSUID, 0), "suid": (0, linux.MOUNT_ATTR_NOSUID),
     "nodev": (linux.MOUNT_ATTR_NODEV, 0), "dev": (0, linux.MOUNT_ATTR_NODEV),
     "noexec": (linux.MOUNT_ATTR_NOEXEC, 0), "exec": (0, linux.MOUNT_ATTR_NOEXEC),
@@ -157,10 +157,11 @@ def restrict(mount_fd: int, attributes: int, cleared: int = 0, subject: str = ""
 def mask(root: int, path: str, null: int) -> None:
     """Cover `path`: a file by `null` (our own /dev/null), a folder by an empty read-only tmpfs; absent is fine.
 
-    Below a folder that is closed to us (it belongs to an id outside of the map), that folder is covered.
+    Below a folder that is closed to us (it belongs to an id outside of the map), that folder is covered.  Of a symlink
+    it is what it points to, in the root: the link alone hides nothing.
     """
     try:
-        fd = linux.openat2(root, path, os.O_PATH | os.O_NOFOLLOW, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
+        fd = linux.openat2(root, path, os.O_PATH, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
         if error.errno in (ENOENT, 20):
             return

@@ -75,6 +75,8 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
         init.append(("terminal", spec["process"]["user"]["uid"]))
     for key, value in sorted(spec["linux"].get("sysctl", {}).items()):
         init.append(("sysctl", key, value))
+    if bpf and not _allows_user_namespace(bpf):
+        init.append(("no_namespaces",))
     for path in spec["linux"].get("readonlyPaths", ()):
         init.append(("readonly", path))
     if spec["linux"].get("maskedPaths"):
@@ -117,7 +119,7 @@ def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
 
 def _mapped(spec: "dict[str, Any]") -> dict[str, str]:
     """Destination -> descriptor of the volumes, and of the layer `/`, that have the id map laid over them."""
-    return dict(line.partition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
+    return dict(line.rpartition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
 
 
 def _mount(spec: "dict[str, Any]", entry: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
@@ -167,6 +169,8 @@ def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
     init.append(("umask", user.get("umask", 0o022)))
     if annotations.get("dev.sbx.stdin") == "null" and not process["terminal"]:
         init.append(("null_stdin",))
+    if annotations.get("dev.sbx.landlock") == "scope":
+        init.append(("landlock",))  # before the reaper: it and the command are of one kind
     if annotations.get("dev.sbx.init") == "reaper":
         init.append(("reaper",))
     init.append(("bounding", caps.mask(sets.get("bounding", ()))))
@@ -187,6 +191,33 @@ def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
     init.append(("execute", tuple(process["args"]), tuple(process["env"])))
 
 
+def _allows_user_namespace(bpf: bytes) -> bool:
+    """Whether the filter itself, asked on paper as the kernel would, lets clone or unshare make a user namespace."""
+    return any(_allows(bpf, linux.NR[call], linux.CLONE_NEWUSER) for call in ("unshare", "clone"))
+
+
+def _allows(bpf: bytes, call: int, argument: int) -> bool:
+    """What the program answers to a call with this first argument; only what libseccomp writes (profile/simulate.py)."""
+    words = {0: call, 4: linux.AUDIT_ARCH.get(linux.MACHINE, 0), 16: argument}  # struct seccomp_data
+    value = position = 0
+    while True:
+        code, k = bpf[position * 8], int.from_bytes(bpf[position * 8 + 4 : position * 8 + 8], "little")
+        position += 1
+        if code == 0x06:  # return: SECCOMP_RET_ALLOW, _LOG, _TRACE, _USER_NOTIF
+            return k >= 0x7FC00000 and k < 0x80000000
+        if code == 0x20:
+            value = words.get(k, 0)
+        elif code == 0x54:
+            value &= k
+        elif code == 0x05:
+            position += k
+        else:
+            true = {0x15: value == k, 0x25: value > k, 0x35: value >= k, 0x45: value & k != 0}.get(code)
+            if true is None:
+                return True  # something new: no promise
+            position += bpf[position * 8 - 6 if true else position * 8 - 5]
+
+
 def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
     """`plan` again, after the user was looked up in the image: the mount part is the same, ids and rights are new."""
     uid = spec["process"]["user"]["uid"]
@@ -196,8 +227,8 @@ def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
 
 
 _BEFORE_PROCESS = {
-    "hostname", "loopback", "unreachable", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "readonly", "mask",
-    "readonly_root", "pivot_root",
+    "hostname", "loopback", "unreachable", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "no_namespaces",
+    "readonly", "mask", "readonly_root", "pivot_root",
 }  # fmt: skip
 
 

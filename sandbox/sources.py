@@ -76,18 +76,27 @@ class Sources:
         from sandbox import overlay
 
         self.slots[slot] = overlay.mount([self.slots[n] for n in lowers], upper, work)
+        self._close(lowers)
 
     def fuse_overlayfs(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
         from sandbox import fuse_overlay
 
         self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work)
+        self._close(lowers)
 
     def fuse_overlayfs_squashed(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
         from sandbox import fuse_overlay
 
         self.slots[slot] = fuse_overlay.mount([self.slots[n] for n in lowers], upper, work, squash=True)
+        self._close(lowers)
 
     def copy(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
         from sandbox import copy_root
 
         self.slots[slot] = copy_root.mount([self.slots[n] for n in lowers], upper)
+        self._close(lowers)
+
+    def _close(self, lowers: tuple[int, ...]) -> None:
+        """The mount has them; the init, under the command's own limit, has no use for hundreds of descriptors."""
+        for number in lowers:
+            os.close(self.slots.pop(number))

@@ -4,6 +4,8 @@ Field names and defaults: the OCI runtime specification 1.0.2 (config.md, config
 launcher executes it, `--print-config` shows it, and crun or runc can run it.
 """
 
+from sandbox.errors import EINVAL, SandboxError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -20,12 +22,14 @@ ANNOTATIONS = {
     "dev.sbx.added": "capabilities that the caller added by name, comma separated",
     "dev.sbx.home": "`lookup`: HOME is not set by image or caller, take it from the image's passwd",
     "dev.sbx.init": "`reaper`: pid 1 is sbx's own and reaps; otherwise the command itself is pid 1",
+    "dev.sbx.awaited": "`1`: what the command prints waits for the cli to attach",
     "dev.sbx.timeout": "seconds of wall clock until the container is killed",
     "dev.sbx.stdin": "`null`: standard input is /dev/null",
     "dev.sbx.fds": "descriptors above 2 that the command inherits, comma separated",
     "dev.sbx.chown": "destinations of volumes whose files are given to the user, one per line",
     "dev.sbx.idmap": "volumes, `/` the image, whose ids the map is laid over: DESTINATION=DESCRIPTOR, one per line",
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",
+    "dev.sbx.landlock": "`scope`: abstract unix sockets of other processes are out of reach (network host)",
     "dev.sbx.image": "the image's full name",
     "dev.sbx.degraded": "what is weaker than asked for, with the user's consent, comma separated",
 }
@@ -36,6 +40,14 @@ DEVICE_LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"), ("/proc/kcore", "/dev/core"), ("pts/ptmx", "/dev/ptmx"),
 )  # fmt: skip
+
+
+def lines(step: str, *words: str) -> str:
+    """Words as the lines of an annotation; SandboxError of `step` for one that would be two."""
+    for word in words:
+        if "\n" in word:
+            raise SandboxError(step, word, EINVAL, detail="there is a line break in its name")
+    return "\n".join(words)
 
 
 def mount(destination: str, fstype: str, source: str, *options: str) -> "dict[str, Any]":

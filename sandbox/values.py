@@ -24,6 +24,8 @@ _UNITS = {
     "gb": 1 << 30,
     "t": 1 << 40,
 }
+_FOREVER = 1e12  # seconds; what the kernel counts in nanoseconds of 64 bits it refuses itself
+_DIGITS = 20  # as many as 64 bits have; Python refuses to read 4300 with a ValueError
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PASSED_LABELS = ("label=", "label:")
 # The sysctls that belong to a namespace of the container, by namespace; with a dot at its end a whole folder
@@ -39,7 +41,7 @@ def size(text: str, option: str) -> int:
     """Bytes of "64m", "1gb", "4096"; units are powers of 1024."""
     word = text.strip().lower()
     digits = word.rstrip("bkmgt")
-    if digits.isascii() and digits.isdecimal() and word[len(digits) :] in _UNITS:
+    if digits.isascii() and digits.isdecimal() and len(digits) < _DIGITS and word[len(digits) :] in _UNITS:
         return int(digits) * _UNITS[word[len(digits) :]]
     raise SandboxError(f"read {option}", text, EINVAL, hint="a size is a number with b, k, m or g behind it: 64m")
 
@@ -61,7 +63,7 @@ def seconds(text: str, option: str) -> float:
             break
         total += float(number) * _SECONDS[unit or "s"]
         number, unit = char, ""
-        if char == "\0":
+        if char == "\0" and total < _FOREVER:
             return sign * total
     raise SandboxError(f"read {option}", text, EINVAL, hint="a time is seconds, or like 1m30s")
 
@@ -112,7 +114,8 @@ def limits(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
         kind = "RLIMIT_" + name.upper().removeprefix("RLIMIT_")
         soft, _, hard = value.partition(":")
         numbers = [soft, hard or soft]
-        if kind not in plan.RLIMITS or not all(n == "-1" or (n.isascii() and n.isdecimal()) for n in numbers):
+        known = all(n == "-1" or (n.isascii() and n.isdecimal() and len(n) <= _DIGITS) for n in numbers)
+        if kind not in plan.RLIMITS or not known:
             raise SandboxError("read --ulimit", entry, EINVAL, hint="the form is NAME=SOFT[:HARD]: nofile=1024:4096")
         soft_number, hard_number = ((1 << 64) - 1 if n == "-1" else int(n) for n in numbers)
         if soft_number > hard_number:
@@ -151,7 +154,7 @@ def capabilities(spec: "dict[str, Any]", kept: "list[str]", add: "list[str]", dr
 
 
 def security(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
-    """`--security-opt`: no-new-privileges, mask, unmask, label, apparmor; seccomp is read before, see `seccomp`."""
+    """`--security-opt`: no-new-privileges, mask, unmask, landlock, label, apparmor; seccomp is read before, see `seccomp`."""
     linux = spec["linux"]
     for entry in entries:
         name, value = _security_option(entry)
@@ -165,12 +168,17 @@ def security(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
             names = None if value.upper() == "ALL" else value.split(":")
             for field in ("maskedPaths", "readonlyPaths"):
                 linux[field] = [p for p in linux[field] if names is not None and p not in names]
+        elif name == "landlock" and value == "unconfined":
+            spec["annotations"].pop("dev.sbx.landlock", None)
         elif name == "systempaths" and value == "unconfined":
             linux["maskedPaths"], linux["readonlyPaths"] = [], []
         elif name == "label" or entry in ("apparmor=unconfined", "apparmor:unconfined") or name == "seccomp":
             pass  # sbx sets no label and no AppArmor profile of its own: these ask for what is so already
         else:
-            known = "seccomp, no-new-privileges, mask, unmask, systempaths=unconfined, label, apparmor=unconfined"
+            known = (
+                "seccomp, no-new-privileges, mask, unmask, landlock=unconfined, systempaths=unconfined, label, "
+                "apparmor=unconfined"
+            )
             raise SandboxError("read --security-opt", entry, EINVAL, detail="no such option", hint=f"one of {known}")
 
 

@@ -86,12 +86,13 @@ class Reader:
             return
         annotations = self.spec["annotations"]
         if "U" in options:
-            annotations["dev.sbx.chown"] = annotations.get("dev.sbx.chown", "") + f"{destination}\n"
+            line = oci.lines("give volume to user", destination)
+            annotations["dev.sbx.chown"] = annotations.get("dev.sbx.chown", "") + f"{line}\n"
         if "idmap" in options:
             if os.getuid():
                 raise SandboxError("read volume", destination, 1, detail="only root may map the ids of a volume")
-            fd = mounts.tree(path, recursive=True)
-            annotations["dev.sbx.idmap"] = annotations.get("dev.sbx.idmap", "") + f"{destination}={fd}\n"
+            line = f"{oci.lines('map ids of volume', destination)}={mounts.tree(path, recursive=True)}"
+            annotations["dev.sbx.idmap"] = annotations.get("dev.sbx.idmap", "") + f"{line}\n"
         rest = [o for o in options if o not in ("U", "idmap", "z", "Z")]
         _check(rest, destination)
         kind = [] if "bind" in rest else ["rbind"]

@@ -63,7 +63,10 @@ def build(
         raise SandboxError(
             "choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(_NETWORKS)
         )
-    directory = os.path.realpath(opts["workdir"] or os.getcwd())
+    try:
+        directory = os.path.realpath(opts["workdir"] or os.getcwd())
+    except OSError as error:
+        raise SandboxError.of("wrap", "the working directory", error, "change to one that is there") from None
     process["args"] = list(command)
     process["terminal"] = opts["tty"]
     process["cwd"] = directory
@@ -76,6 +79,7 @@ def build(
     spec["root"] = {"path": "/", "readonly": True}
     spec["hostname"] = "sbx"
     if network == "host":
+        annotations["dev.sbx.landlock"] = "scope"
         kept = [namespace for namespace in spec["linux"]["namespaces"] if namespace["type"] != "network"]
         spec["linux"]["namespaces"] = kept
     # Before what is hidden is added: `unmask=ALL` is about /proc and /sys.

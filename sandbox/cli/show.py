@@ -15,6 +15,9 @@ def config(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> str:
     _look_up_user(spec, maps)
     if "seccomp" in spec["linux"]:
         spec["linux"]["seccomp"] = marshal.loads(spec["linux"]["seccomp"])  # as profile/load.py packs it
+    for entry in spec["mounts"]:
+        if "rbind" in entry["options"]:  # ours are read-only with all that is mounted below; others want that in words
+            entry["options"] = ["rro" if option == "ro" else option for option in entry["options"]]
     text = json.dumps(spec, indent=2, ensure_ascii=False)
     try:
         text.encode()

@@ -59,6 +59,8 @@ def _child(command: list[str], maps: dict[str, Any], go_read: int, go_write: int
             userns.become_root(groups=maps["mode"] != "single")
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
             environment = {**os.environ, "_SBX_UNSHARE": "1"}
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an exec would inherit that
+                signal.signal(number, signal.SIG_DFL)
             os.execvpe(command[0], command, environment)
     except OSError as error:
         os.write(fail_write, str(error.errno or 0).encode())

@@ -476,3 +476,38 @@ def test_options_that_are_not_there(own_box, no_leftovers, option, words):
 def test_annotations_of_ours_are_not_the_callers(own_box, refused, no_leftovers):
     for option in ("--annotation", "--label"):
         refused(own_box("true", option, "dev.sbx.user=0"), "read --annotation `dev.sbx.user=0`: dev.sbx. is sbx's own")
+
+
+def test_preserve_a_descriptor_of_sbx(own_box, refused, no_leftovers):
+    """What the caller has not opened may be open in sbx by then: a folder of the host (CVE-2024-21626)."""
+    done = own_box.sbx(
+        "run", "--preserve-fd=3", f"rootfs:{own_box.rootfs}", "true", preexec_fn=lambda: os.closerange(3, 64)
+    )
+    refused(done, "preserve descriptor `3`: Bad file descriptor")
+
+
+def test_numbers_that_are_too_long(own_box, refused, no_leftovers):
+    many = "9" * 5000
+    refused(own_box("true", "--shm-size", many), f"read --shm-size `{many}`: Invalid argument", 125, "a size is")
+    refused(own_box("true", "--timeout", many), f"read --timeout `{many}`: Invalid argument", 125, "a time is")
+    refused(own_box("true", "--preserve-fd", many), f"read --preserve-fd `{many}`: Invalid argument", 125, "a number")
+
+
+def test_second_lock_on_user_namespaces(box):
+    """Beside the filter; without the filter it is what was asked for."""
+    script = "cat /proc/sys/user/max_user_namespaces"
+    assert box.out(script) == "0\n"
+    assert int(box.out(script, "--security-opt", "seccomp=unconfined")) > 0
+
+
+def test_second_lock_follows_the_filter(box, tmp_path):
+    """A filter that lets user namespaces through is meant so."""
+    script = "cat /proc/sys/user/max_user_namespaces"
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]}
+    (tmp_path / "open.json").write_text(json.dumps(profile))
+    assert int(box.out(script, "--security-opt", f"seccomp={tmp_path}/open.json")) > 0
+    profile["syscalls"] = [{"names": ["unshare", "clone3"], "action": "SCMP_ACT_ERRNO"}]
+    profile["syscalls"].append({"names": ["clone"], "action": "SCMP_ACT_ERRNO",
+                                "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 0x10000000, "valueTwo": 0x10000000}]})  # fmt: skip
+    (tmp_path / "closed.json").write_text(json.dumps(profile))
+    assert box.out(script, "--security-opt", f"seccomp={tmp_path}/closed.json") == "0\n"

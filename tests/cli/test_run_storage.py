@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import stat
 import subprocess
 
@@ -203,3 +204,23 @@ def test_store_on_a_full_disk(own_box, tmp_path, refused):
         assert os.listdir(store) == []
     finally:
         subprocess.run(["umount", store], check=True)
+
+
+@pytest.mark.requires("overlay")
+def test_most_layers_with_the_customary_limit_of_descriptors(session_sbx, layered_oci, tmp_path):
+    """Two descriptors a layer are more than 1024; the command has the caller's limit again."""
+    done = session_sbx(
+        "run", "--profile", "unconfined", "-v", f"{tmp_path}:/v",
+        layered_oci(500).oci, "sh", "-c", "ls /layers; ulimit -Sn; ulimit -Hn; ls /proc/self/fd | wc -l",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 4096)),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["498", "499", "1000", "4096", "4"]
+
+
+def test_line_break_in_the_name_of_a_layer(own_box, refused, no_leftovers, tmp_path):
+    """Layers are lines of an annotation: one name must not become two."""
+    folder = tmp_path / "a\nb"
+    folder.mkdir()
+    done = own_box.sbx("run", f"rootfs:{folder}", "true")
+    refused(done, f"open layer `{tmp_path}/a\\nb`: there is a line break in its name")

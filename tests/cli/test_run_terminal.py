@@ -327,3 +327,27 @@ def test_input_that_ends_within_a_line(own_box, no_leftovers):
 def test_terminal_outlives_a_command_that_closes_it(own_box, no_leftovers):
     done = own_box("exec <&- >&- 2>&-; sleep 0.3; echo still >/dev/console", "-t")
     assert (done.returncode, done.stdout) == (0, "still\n")
+
+
+def test_interrupt_with_init_comes_once(terminal):
+    """From the terminal to its foreground process group; what the keeper passes on comes by way of pid 1."""
+    t = terminal("trap 'echo int' INT; echo up; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; echo $$ end", "--init")
+    t.expect("up")
+    t.type("\x03")
+    assert t.end() == 0
+    assert t.seen.count("int") == 1, t.seen
+
+
+def test_interrupt_ends_a_plain_command_with_init(terminal):
+    t = terminal("echo up; exec sleep 100", "--init")
+    t.expect("up")
+    t.type("\x03")
+    assert t.end() == 128 + signal.SIGINT
+
+
+def test_job_control_with_init(terminal):
+    """Ctrl-Z stops nothing that nobody could continue."""
+    t = terminal("echo up; sleep 0.5; echo on", "--init")
+    t.expect("up")
+    t.type("\x1a")
+    assert t.end() == 0

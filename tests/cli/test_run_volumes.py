@@ -1,5 +1,6 @@
 """`sbx run`: -v, --mount and --tmpfs: what comes in, with which rights, and what never does."""
 
+import json
 import os
 import socket
 import stat
@@ -346,3 +347,11 @@ def test_what_is_made_for_a_mount_is_not_left_in_the_folder(box, rootfs):
     assert box.out("ls -d /new/deep", "--tmpfs", "/new/deep", image=f"rootfs:{rootfs}") == "/new/deep\n"
     assert sorted(os.listdir(rootfs)) == before
     assert stat.S_ISDIR((rootfs / "etc").stat().st_mode)
+
+
+def test_read_only_below_is_said_to_other_runtimes(box, tmp_path):
+    """Ours reaches the mounts below; the word for it in OCI is `rro`."""
+    done = box("true", "--print-config", "-v", f"{tmp_path}:/v:ro", "-v", f"{tmp_path}:/w:ro,bind")
+    mounts = {entry["destination"]: entry["options"] for entry in json.loads(done.stdout)["mounts"]}
+    assert "rro" in mounts["/v"] and "ro" not in mounts["/v"]
+    assert "ro" in mounts["/w"] and "rro" not in mounts["/w"]

@@ -108,3 +108,9 @@ def test_killed_cli_takes_the_command_along(sbx, no_leftovers):
     process.kill()
     process.communicate(timeout=20)
     no_leftovers()
+
+
+def test_signals_that_python_ignores_are_not(sbx):
+    done = sbx("unshare", "grep", "SigIgn", "/proc/self/status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.split()[1], 16) & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1) == 0

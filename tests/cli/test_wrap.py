@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import linux
+
 pytestmark = pytest.mark.requires("userns", "mount", "store", "seccomp")
 
 ROOT = os.geteuid() == 0
@@ -374,3 +376,64 @@ def test_hidden_folders_stay_hidden_without_home(sbx, work):
     for env in ({"HOME": None}, {"HOME": "/nonexistent"}):
         done = sbx("wrap", "--", "sh", "-c", f"ls -A {real} 2>/dev/null | wc -l", cwd=work, env=env)
         assert (done.returncode, done.stdout) == (0, "0\n")
+
+
+# -- odd callers --
+
+
+def test_locale_that_python_makes_up_is_not_passed_on(out, wrap):
+    bare = {"LANG": None, "LC_ALL": None, "LC_CTYPE": None}
+    assert out("env | grep ^LC_ || echo none", env=bare) == "none\n"
+    assert out("env | grep ^LC_ || echo none", env={**bare, "LC_CTYPE": "C.UTF-8"}) == "LC_CTYPE=C.UTF-8\n"
+
+
+def test_hidden_by_a_link(out, tmp_path, work):
+    """What the link points to is what is to be hidden."""
+    (work / "target").mkdir()
+    (work / "target/secret").write_text("x")
+    (work / "link").symlink_to("target")
+    assert out("ls -A target", "--hide", work / "link") == ""
+
+
+@pytest.mark.parametrize("name", ["a=b", "a\nb", " a", "-v"])
+def test_working_directory_of_any_name(wrap, work, name):
+    folder = work / name
+    folder.mkdir()
+    done = wrap("touch made && pwd", cwd=folder)
+    if ROOT and "\n" in name:  # ids are laid over it, which is said in lines
+        assert (done.returncode, "line break" in done.stderr) == (125, True)
+        return
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{folder}\n", "")
+    assert os.listdir(folder) == ["made"]
+
+
+def test_working_directory_that_is_gone(sbx, work, no_leftovers):
+    launcher = sbx.command("wrap", "--", "true")
+    done = subprocess.run(
+        ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh", *launcher], cwd=work, text=True,
+        env={**sbx.environment, "SBX_STORE": str(sbx.store)}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 125
+    assert "sbx: wrap `the working directory`: No such file or directory\n" in done.stderr
+
+
+@pytest.mark.requires("landlock")
+def test_abstract_sockets_of_the_host(wrap):
+    """With the host's network they are in reach of connect(2), and of nothing else that guards (CVE-2020-15257)."""
+    name = f"sbx-test-{os.getpid()}"
+    script = f"python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"\\0{name}\")'"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0{name}")
+        listening.listen()
+        done = wrap(script, "--network", "host")
+        if linux.landlock_abi() < 6:
+            words = "sbx: network host: this kernel can not keep the host's abstract unix sockets out of reach\n"
+            assert (done.returncode, done.stderr) == (0, words)
+            return
+        assert done.returncode == 1
+        assert done.stderr.endswith("PermissionError: [Errno 1] Operation not permitted\n")
+        done = wrap(script, "--network", "host", "--security-opt", "landlock=unconfined")
+        assert (done.returncode, done.stderr) == (0, "")
+    own = "import socket; a = socket.socket(socket.AF_UNIX); a.bind(chr(0) + chr(120) * 9); a.listen(); "
+    own += "socket.socket(socket.AF_UNIX).connect(chr(0) + chr(120) * 9)"
+    assert wrap(f"python3 -c '{own}'", "--network", "host").returncode == 0

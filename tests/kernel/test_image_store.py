@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from test_image_workshop import TREE, Layout, Room, folder, hard, image_of, info, link, room, tar  # noqa: F401
 
+from sandbox import idmap
+
 _CAPABILITY = "0100000200200000000000000000000000000000"  # version 2: effective, permitted cap_net_raw
 
 
@@ -237,7 +239,7 @@ def test_a_short_name_is_local_first(room: Room) -> None:  # noqa: F811
 def test_a_record_is_believed_until_something_changes(room: Room) -> None:  # noqa: F811
     name = image_of(room, _base())
     assert room.prepare(name).returncode == 0
-    get = ("sandbox.cache:get", str(room.store / "images"), f"{name}|")
+    get = ("sandbox.cache:get", str(room.store / "images"), f"{name}|{idmap.resolve()['variant']}")
     record = json.loads(room.call(*get).stdout)
     assert record["layers"] == [str(next((room.store / "layers").iterdir()) / "fs")]
     shutil.rmtree(room.path / "img")

@@ -108,7 +108,7 @@ def test_getsubids_where_nsswitch_says_so(host, tmp_path, monkeypatch):
 def test_ordinary_map(host):
     assert idmap.resolve() == {
         "mode": "auto", "uid": [(0, ME, 1), (1, 100000, 65536)], "gid": [(0, MINE, 1), (1, 200000, 65536)],
-        "variant": "", "note": "",
+        "variant": idmap.cache.short_hash("[(100000, 65536)] [(200000, 65536)]"), "note": "",
     }  # fmt: skip
 
 
@@ -152,14 +152,15 @@ def test_modes_that_need_a_range(host, mode):
 
 def test_nomap(host):
     found = idmap.resolve("nomap")
-    assert (found["uid"], found["gid"], found["variant"]) == ([(0, 100000, 65536)], [(0, 200000, 65536)], "nomap")
+    assert (found["uid"], found["gid"]) == ([(0, 100000, 65536)], [(0, 200000, 65536)])
+    assert found["variant"].startswith("nomap.")
 
 
 def test_keep_id(host):
     found = idmap.resolve("keep-id")
     assert found["uid"] == [(0, 100000, 1000), (1000, ME, 1), (1001, 101000, 64536)]
     assert found["gid"] == [(0, 200000, 1001), (1001, MINE, 1), (1002, 201001, 64535)]
-    assert found["variant"] == "keep-id-1000-1001"
+    assert found["variant"].startswith("keep-id-1000-1001.")
 
 
 def test_keep_id_with_others(host):
@@ -191,7 +192,8 @@ def test_modes_that_are_none(host, mode):
 def test_root_is_never_mapped(host, mode):
     host(subuid="root:500000:65536\n", subgid="root:600000:65536\n", uid=0, gid=0)
     found = idmap.resolve(mode)
-    assert (found["uid"], found["gid"], found["variant"]) == ([(0, 500000, 65536)], [(0, 600000, 65536)], "")
+    assert (found["uid"], found["gid"]) == ([(0, 500000, 65536)], [(0, 600000, 65536)])
+    assert found["variant"].startswith("root.")
 
 
 @pytest.mark.parametrize("mode", ["single", "keep-id", "keep-id:uid=5,gid=5"])
@@ -367,3 +369,22 @@ def test_parse_gives_entries_or_an_error_of_ours(text):
     else:
         assert entries and all(0 <= n <= idmap.ID_MAX for entry in entries for n in entry)
         assert all(inside + count - 1 <= idmap.ID_MAX for inside, _, count in entries)
+
+
+@pytest.mark.parametrize("mode", ["", "nomap", "keep-id"])
+def test_variant_follows_the_ranges(host, mode):
+    """Layers unpacked before /etc/subuid changed have owners that are not mapped any more."""
+    variants = set()
+    for first in (100000, 300000, 500000):
+        host(subuid=f"me:{first}:65536\n", subgid=f"me:{first}:65536\n")
+        variants.add(idmap.resolve(mode)["variant"])
+    assert len(variants) == 3
+    assert mode or variants == {"100000-65536", "300000-65536", "500000-65536"}
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u0661", "4294967295"])
+def test_numbers_that_are_no_ids(host, number):
+    with pytest.raises(SandboxError, match="choose user namespace"):
+        idmap.resolve(f"keep-id:uid={number}")
+    with pytest.raises(SandboxError, match="read id map"):
+        idmap.resolve("", [f"0:{number}:1"], [])

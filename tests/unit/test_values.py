@@ -280,3 +280,14 @@ def test_absolute_paths_are_normal(text):
     assert path.startswith("/") and not path.startswith("//")
     assert not {"", ".", ".."} & set(path[1:].split("/")) or path == "/"
     assert values.absolute(path, "--x") == path
+
+
+def test_numbers_longer_than_python_reads():
+    many = "9" * 5000
+    for call in (
+        lambda: values.size(many, "--x"),
+        lambda: values.seconds(many, "--x"),
+        lambda: values.limits(oci.skeleton({"uid": [], "gid": []}), [f"nofile={many}"]),
+    ):
+        with pytest.raises(SandboxError, match="read --"):
+            call()
