@@ -69,7 +69,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         return 0
     if opts["password"]:
         tell("warning: a password on the command line can be seen by every process; --password-stdin is safer")
-    options = client_options(opts)
+    options = client_options(opts["tls_verify"], cert_dir=opts["cert_dir"])
     if known is not None and known.password and not (opts["username"] or opts["password"]):
         try:
             verify(host, repository, f"{known.username}:{known.password}", options)

@@ -31,7 +31,8 @@ def _limit(text: str) -> int:
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print what is found; with --list-tags the tags of one repository."""
-    limit, options = _limit(opts["limit"]), client_options(opts)
+    limit = _limit(opts["limit"])
+    options = client_options(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"])
     rows: list[dict[str, Any]]
     if opts["list_tags"]:
         ref = reference.normal(operands[0], "docker.io")

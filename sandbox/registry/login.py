@@ -17,15 +17,10 @@ _SEARCH = "https://index.docker.io/v1/search"  # not part of the distribution AP
 _SEARCH_BYTES = 4 << 20
 
 
-def client_options(opts: dict[str, Any]) -> dict[str, Any]:
-    """What a verb's --tls-verify, --authfile, --creds and --cert-dir mean to `Client` and `Session`."""
-    verify = {"": None, "true": True, "false": False}[opts.get("tls_verify", "")]
-    return {
-        "tls_verify": verify,
-        "authfile": opts.get("authfile", ""),
-        "creds": opts.get("creds", ""),
-        "cert_dir": opts.get("cert_dir", ""),
-    }
+def client_options(tls_verify: str = "", authfile: str = "", creds: str = "", cert_dir: str = "") -> dict[str, Any]:
+    """What a verb's --tls-verify ("", "true", "false") and so on mean to `Client` and `Session`: their keyword arguments."""
+    verify = {"": None, "true": True, "false": False}[tls_verify]
+    return {"tls_verify": verify, "authfile": authfile, "creds": creds, "cert_dir": cert_dir}
 
 
 def place(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import IO, BinaryIO
 
 from sandbox.registry.faults import RegistryError, UnreachableError
 from sandbox.registry.session import PUSH, Session
-from sandbox.registry.transport import AGAIN, Answer, Url, backoff
+from sandbox.registry.transport import AGAIN, Answer, backoff
 
 STEP = "push blob"
 CHUNK = 16 << 20  # bytes of one PATCH, unless the server wants more
