@@ -5,6 +5,7 @@ mostly `faults.RegistryError` with the HTTP status.  Safe for several threads.
 """
 
 import hashlib
+import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -15,22 +16,15 @@ from sandbox.image import jsonstrict, limits, reference
 from sandbox.image.reference import Reference, valid_digest
 from sandbox.registry import downloads, names, uploads
 from sandbox.registry.faults import RegistryError
+from sandbox.registry.manifests import ACCEPT, digest_of, media_type_of
 from sandbox.registry.names import Endpoint
 from sandbox.registry.session import PULL, PUSH, Session
-from sandbox.registry.transport import Answer, Url
+from sandbox.registry.urls import Url
 
-ACCEPT = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-]
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _LIST_BYTES = 4 << 20  # one page of tags or of the catalogue
 _PAGES = 1000
-_OLD = (
-    "application/vnd.docker.distribution.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v1+prettyjws",
-)
+_MIRROR_RETRIES = 1  # there is somebody else to ask
 
 
 class Manifest(NamedTuple):
@@ -76,7 +70,9 @@ class Client:
                 options = (
                     dict(self._options, tls_verify=None, creds="", cert_dir="") if endpoint.mirror else self._options
                 )
-                self._sessions[endpoint] = Session(endpoint, **options)
+                session = self._sessions[endpoint] = Session(endpoint, **options)
+                if endpoint.mirror:
+                    session.transport.retries = _MIRROR_RETRIES
             return self._sessions[endpoint]
 
     def _sources(self, digest: str = "") -> list[Session]:
@@ -91,6 +87,9 @@ class Client:
         return self._session(names.upload_endpoint(self.ref))
 
     def _subject(self, what: str) -> str:
+        """How messages call a manifest or blob; what is neither tag nor digest is refused: it would become part of a URL."""
+        if not valid_digest(what) and not TAG.match(what):
+            raise SandboxError("use reference", what[:200], detail="neither a tag nor a digest")
         return f"{self.name}@{what}" if ":" in what else f"{self.name}:{what}"
 
     # -- manifests --
@@ -119,52 +118,13 @@ class Client:
         step, subject = "pull manifest", self._subject(reference)
         answer = session.request(
             "GET", f"{session.repository}/manifests/{reference}", step=step, subject=subject, scopes=session.scopes(PULL),
-            headers={"Accept": ", ".join(accept)},
+            headers={"Accept": ", ".join(accept)}, limit=limits.JSON_BYTES,
         )  # fmt: skip
         if answer.status != 200:
             raise session.error(answer, step, subject)
-        raw = answer.read(limits.JSON_BYTES, step, subject)
-        digest = self._digest(raw, answer.headers.get("docker-content-digest", ""), reference, subject)
-        return Manifest(raw, self._media_type(raw, answer, accept, subject), digest)
-
-    def _digest(self, raw: bytes, said: str, reference: str, subject: str) -> str:
-        """The manifest's digest, computed here; what was asked for and what the header says have to agree with it."""
-        wanted = [text for text in (reference, said) if valid_digest(text)]
-        for digest in wanted:
-            algorithm = digest.partition(":")[0]
-            found = f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
-            if found != digest:
-                whose = "" if digest == reference else f", and the registry says {digest}"
-                raise RegistryError(
-                    "pull manifest", subject, detail=f"what came has the digest {found}{whose}",
-                    hint="the registry's copy is damaged, or somebody changed it on its way",
-                )  # fmt: skip
-        return wanted[0] if wanted else f"sha256:{hashlib.sha256(raw).hexdigest()}"
-
-    def _media_type(self, raw: bytes, answer: Answer, accept: list[str], subject: str) -> str:
-        header = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if header in _OLD:
-            raise RegistryError(
-                "pull manifest", subject, detail="the registry has only a manifest of the old schema 1",
-                hint="push the image again with a current tool",
-            )  # fmt: skip
-        if header not in ("", "text/plain", "application/octet-stream") and not header.endswith("json"):
-            raise RegistryError(
-                "pull manifest", subject, detail=f"what came is no manifest but `{header[:100]}`",
-                hint="a web server or a proxy answers in the registry's place?",
-            )  # fmt: skip
-        value = jsonstrict.loads(raw, f"manifest of {subject}")
-        inside = value.get("mediaType") if type(value) is dict else None
-        if type(value) is not dict or (inside is not None and type(inside) is not str):
-            raise RegistryError("pull manifest", subject, detail="what came is no manifest")
-        if inside and header in ACCEPT and inside != header:
-            raise RegistryError(
-                "pull manifest", subject, detail=f"it is sent as {header} and calls itself {inside}",
-            )  # fmt: skip
-        found = header if header in accept else inside or header
-        if found not in accept:
-            raise RegistryError("pull manifest", subject, detail=f"its type is `{found[:100]}`, which is no image")
-        return found
+        raw, headers = answer.body, answer.headers
+        digest = digest_of(raw, reference, headers.get("docker-content-digest", ""), subject)
+        return Manifest(raw, media_type_of(raw, headers.get("content-type", ""), accept, subject), digest)
 
     def head(self, reference: str) -> tuple[str, str, int] | None:
         """(media type, digest, size) of a manifest as the registry says, nothing verified; None when it is not there."""
@@ -340,10 +300,10 @@ class Client:
         """The strings under `key` of each page; `Link: <...>; rel="next"` is followed on the registry's own origin only."""
         found: list[str] = []
         for _ in range(_PAGES):
-            answer = session.request("GET", path, step=step, subject=self.name, scopes=scopes)
+            answer = session.request("GET", path, step=step, subject=self.name, scopes=scopes, limit=_LIST_BYTES)
             if answer.status != 200:
                 raise session.error(answer, step, self.name)
-            value = jsonstrict.loads(answer.read(_LIST_BYTES, step, self.name), self.name)
+            value = jsonstrict.loads(answer.body, self.name)
             page = value.get(key) if type(value) is dict else None
             found += jsonstrict.strings(page, self.name, key)
             link = answer.headers.get("link", "")

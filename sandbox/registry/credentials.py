@@ -18,8 +18,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -27,10 +25,9 @@ from typing import Any, NamedTuple
 from sandbox import paths
 from sandbox.errors import EINVAL, SandboxError, printable
 from sandbox.image import jsonstrict
+from sandbox.registry import helpers
 
 FILE_BYTES = 4 << 20
-_HELPER = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
-_HELPER_SECONDS = 60
 _STEP = "read credentials"
 _DOCKER_KEYS = ("docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io")
 
@@ -163,35 +160,9 @@ def decode(entry: Any, path: str, key: str) -> Credentials | None:
     return Credentials(user, password, "", path) if user or password else None
 
 
-def helper(name: str, verb: str, given: str) -> str | None:
-    """Ask docker-credential-NAME; its answer, None when it does not know the server.  SandboxError when it fails.
-
-    Protocol: github.com/docker/docker-credential-helpers; `given` goes to its stdin, so it shows in no process list.
-    """
-    if not _HELPER.match(name):
-        raise SandboxError("run credential helper", name, EINVAL, detail="not the name of a helper")
-    program = f"docker-credential-{name}"
-    try:
-        done = subprocess.run([program, verb], input=given.encode(), capture_output=True, timeout=_HELPER_SECONDS)
-    except OSError as error:
-        raise SandboxError.of(
-            "run credential helper", program, error, "install it, or remove it from credHelpers and credsStore"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise SandboxError("run credential helper", program, detail=f"no answer in {_HELPER_SECONDS} s") from None
-    out = done.stdout[: 1 << 20].decode("utf-8", "replace").strip()
-    if done.returncode == 0:
-        return out
-    if "credentials not found" in out or (not out and verb == "erase"):
-        return None
-    # What it says of a failure is for people; when it was asked for a secret, its output could still be one.
-    said = out.splitlines()[0][:200] if out and "Secret" not in out else f"exit status {done.returncode}"
-    raise SandboxError("run credential helper", program, detail=said)
-
-
 def _from_helper(name: str, keys: list[str]) -> Credentials | None:
     for key in keys:
-        answer = helper(name, "get", key)
+        answer = helpers.ask(name, "get", key)
         if not answer:
             continue
         try:
@@ -217,11 +188,11 @@ def find_in(file: AuthFile, host: str, repository: str) -> Credentials | None:
     value = read_file(file.path, needed=file.needed)
     keys = keys_for(host, repository)
     hosts = keys_for(host, "")
-    helpers = value.get("credHelpers")
-    if not file.old and type(helpers) is dict:
+    own = value.get("credHelpers")
+    if not file.old and type(own) is dict:
         for key in hosts:
-            if type(helpers.get(key)) is str:
-                return _from_helper(helpers[key], [key])
+            if type(own.get(key)) is str:
+                return _from_helper(own[key], [key])
     auths = value if file.old else value.get("auths")
     if type(auths) is dict:
         normal = {_normal(key): key for key in reversed(auths)}
@@ -291,9 +262,8 @@ def _changing(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _helper_in(value: dict[str, Any], key: str) -> str:
-    helpers = value.get("credHelpers")
-    own = helpers.get(key) if type(helpers) is dict else None
-    name = own or value.get("credsStore")
+    own = value.get("credHelpers")
+    name = (own.get(key) if type(own) is dict else None) or value.get("credsStore")
     return name if type(name) is str else ""
 
 
@@ -307,7 +277,7 @@ def store(host: str, repository: str, found: Credentials, authfile: str = "") ->
                 "ServerURL": key, "Username": found.username if not found.identity_token else "<token>",
                 "Secret": found.identity_token or found.password,
             }  # fmt: skip
-            helper(name, "store", json.dumps(answer))
+            helpers.ask(name, "store", json.dumps(answer))
             return f"docker-credential-{name}"
         entry = {"auth": base64.b64encode(f"{found.username}:{found.password}".encode()).decode()}
         if found.identity_token:
@@ -328,7 +298,7 @@ def erase(host: str, repository: str = "", authfile: str = "") -> list[str]:
     with _changing(path) as value:
         name = _helper_in(value, key)
         if name and _from_helper(name, [key]) is not None:
-            helper(name, "erase", key)
+            helpers.ask(name, "erase", key)
             removed.append(f"docker-credential-{name}")
         auths = value.get("auths")
         if type(auths) is dict and auths.pop(key, None) is not None:
@@ -340,10 +310,10 @@ def erase_all(authfile: str = "") -> str:
     """Remove every entry of podman's file, and what its helpers keep for the registries it names; its path."""
     path = default_file(authfile)
     with _changing(path) as value:
-        helpers = value.get("credHelpers")
-        for key, name in (helpers if type(helpers) is dict else {}).items():
+        own = value.get("credHelpers")
+        for key, name in (own if type(own) is dict else {}).items():
             if type(name) is str:
-                helper(name, "erase", key)
+                helpers.ask(name, "erase", key)
         if "auths" in value:
             value["auths"] = {}
     return path

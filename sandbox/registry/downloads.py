@@ -13,7 +13,8 @@ from sandbox.errors import SandboxError
 from sandbox.image.reference import valid_digest
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.session import PULL, Session
-from sandbox.registry.transport import Answer, Url
+from sandbox.registry.transport import Answer
+from sandbox.registry.urls import Url
 
 STEP = "pull blob"
 PART = 16 << 20  # bytes of one ranged request

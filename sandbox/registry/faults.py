@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import ssl
 from collections.abc import Iterable, Mapping
 
 from sandbox.errors import SandboxError
@@ -107,18 +109,54 @@ def status_error(
     return RegistryError(step, subject, detail=detail, hint=note or hint, status=status)
 
 
-def cause_of(error: BaseException) -> str:
-    """The innermost reason of a chain of library exceptions, as words."""
+def innermost(error: BaseException) -> BaseException:
+    """What a chain of urllib3's exceptions began with."""
     seen = error
     for _ in range(8):
+        if isinstance(seen, ssl.SSLError | socket.gaierror):
+            return seen
         inner = getattr(seen, "reason", None)
         if not isinstance(inner, BaseException):
             inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None) or seen.__cause__
-        if inner is None or inner is seen:
-            break
+        if inner is None:
+            return seen
         seen = inner
+    return seen
+
+
+def lasting(error: BaseException) -> bool:
+    """Whether a connection failure is one that another attempt would meet again: TLS, a name that is not known."""
+    inner = innermost(error)
+    if isinstance(inner, ssl.SSLError):
+        return not isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return isinstance(inner, socket.gaierror) and inner.errno != socket.EAI_AGAIN
+
+
+def cause_of(error: BaseException) -> str:
+    """The innermost reason of a chain of library exceptions, as words."""
+    seen = innermost(error)
     if isinstance(seen, OSError) and seen.strerror:
         return seen.strerror
-    text = str(seen) or type(seen).__name__
     # urllib3 puts the connection object in front: "<...HTTPSConnection(host=...) ...>: words".
-    return re.sub(r"^(?:<[^>]*>|\w+\([^)]*\)): ", "", text)
+    return re.sub(r"^(?:<[^>]*>|\w+\([^)]*\)): ", "", str(seen) or type(seen).__name__)
+
+
+def unreachable(error: BaseException, step: str, subject: str, netloc: str) -> UnreachableError:
+    """The error for a connection to `netloc` that failed with `error`."""
+    inner = innermost(error)
+    hint = f"check the network, and that a registry listens at {netloc}"
+    detail = f"{netloc}: {cause_of(error)}"
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        detail = f"{netloc}: its certificate is not trusted ({inner.verify_message or inner.reason})"
+        hint = f"put its CA into ~/.config/containers/certs.d/{netloc}/ca.crt"
+    elif isinstance(inner, ssl.SSLError):
+        reason = (inner.reason or str(inner)).replace("_", " ").lower()
+        detail = f"{netloc}: TLS failed ({reason})"
+        hint = "when it speaks plain http, allow that with --tls-verify=false, or `insecure` in registries.conf"
+        if "certificate required" in reason or "handshake failure" in reason:
+            hint = f"a client certificate goes into ~/.config/containers/certs.d/{netloc}/client.cert and client.key"
+    elif isinstance(inner, socket.gaierror):
+        detail, hint = f"{netloc}: no such host ({inner.strerror})", "check the name, and the name server"
+    elif isinstance(inner, TimeoutError) or "timed out" in detail:
+        detail = f"{netloc}: no answer in time"
+    return UnreachableError(step, subject, detail=detail, hint=hint, lasting=lasting(error))

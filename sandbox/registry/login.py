@@ -98,10 +98,10 @@ def _docker(text: str, limit: int, options: dict[str, Any]) -> list[dict[str, An
     session = Session(Endpoint(DOCKER, ""), **{**options, "creds": ""})
     try:
         url = f"{_SEARCH}?{urllib.parse.urlencode([('q', text), ('n', str(limit))])}"
-        answer = session.request("GET", url, step="search", subject=DOCKER, scopes=[])
+        answer = session.request("GET", url, step="search", subject=DOCKER, scopes=[], limit=_SEARCH_BYTES)
         if answer.status != 200:
             raise session.error(answer, "search", DOCKER)
-        return rows_of(answer.read(_SEARCH_BYTES, "search", DOCKER))[:limit]
+        return rows_of(answer.body)[:limit]
     finally:
         session.close()
 

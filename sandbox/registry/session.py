@@ -11,10 +11,11 @@ from urllib3.exceptions import HTTPError
 from sandbox.errors import SandboxError
 from sandbox.registry import challenge, credentials, proxies, tokens
 from sandbox.registry.credentials import Credentials
-from sandbox.registry.faults import RegistryError
+from sandbox.registry.faults import RegistryError, innermost
 from sandbox.registry.names import Endpoint
 from sandbox.registry.tokens import Token
-from sandbox.registry.transport import Answer, Body, Transport, Url, innermost
+from sandbox.registry.transport import Answer, Body, Transport
+from sandbox.registry.urls import Url
 
 # Names that are not where they say: docker.io's registry.
 _API_HOST = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -167,7 +168,7 @@ class Session:
 
     def request(
         self, method: str, path: str, *, step: str, subject: str, scopes: list[str], headers: Mapping[str, str] | None = None,
-        body: Body | None = None, retry: bool = True, follow: bool = True,
+        body: Body | None = None, retry: bool = True, follow: bool = True, limit: int = 0,
     ) -> Answer:  # fmt: skip
         """The answer to `path` (below /v2/, or an absolute URL that the registry gave), with a login when it is asked for."""
         base = self.base(step, subject)
@@ -176,7 +177,8 @@ class Session:
         for attempt in range(3):
             private = self._authorization(scopes, subject) if home else {}
             answer = self.transport.request(
-                method, url, headers or {}, step=step, subject=subject, body=body, private=private, retry=retry, follow=follow
+                method, url, headers or {}, step=step, subject=subject, body=body, private=private, retry=retry, follow=follow,
+                limit=limit,
             )  # fmt: skip
             # A 401 of another host, after a redirect, is not a question to us.
             if answer.status != 401 or answer.url.origin != Url(url, step).origin or not home or attempt == 2:

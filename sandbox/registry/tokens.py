@@ -17,7 +17,8 @@ from sandbox.image import jsonstrict
 from sandbox.registry import proxies
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.faults import RegistryError
-from sandbox.registry.transport import Transport, Url, inward
+from sandbox.registry.transport import Transport
+from sandbox.registry.urls import Url, inward
 
 TOKEN_BYTES = 1 << 20
 _LONGEST = 64 << 10  # characters of one token
@@ -124,7 +125,8 @@ def fetch(
         body = urllib.parse.urlencode(form).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
         answer = transport.request(
-            "POST", realm.text, headers, step=_STEP, subject=subject, body=lambda: body, follow=False
+            "POST", realm.text, headers, step=_STEP, subject=subject, body=lambda: body, follow=False,
+            limit=TOKEN_BYTES,
         )  # fmt: skip
     else:
         fields += [("scope", scope) for scope in scopes]
@@ -133,7 +135,9 @@ def fetch(
         query = urllib.parse.urlencode(fields)
         url = realm.text + ("&" if "?" in realm.text else "?") + query if query else realm.text
         private = {"Authorization": basic(used)} if used is not None else {}
-        answer = transport.request("GET", url, {}, step=_STEP, subject=subject, private=private, follow=False)
+        answer = transport.request(
+            "GET", url, {}, step=_STEP, subject=subject, private=private, follow=False, limit=TOKEN_BYTES
+        )
     if answer.status != 200:
         if 300 <= answer.status < 400:
             answer.drop()
@@ -142,7 +146,7 @@ def fetch(
             )
         note = withheld_note(transport.home_host, realm.host) if withheld else ""
         raise transport.status_error(answer, _STEP, subject, logged_in=used is not None, note=note)
-    return _token_in(answer.read(TOKEN_BYTES, _STEP, subject), transport, subject), withheld
+    return _token_in(answer.body, transport, subject), withheld
 
 
 def withheld_note(registry: str, realm: str) -> str:

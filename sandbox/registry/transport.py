@@ -10,10 +10,7 @@ Rules that hold for every request (docs/registries.md):
 """
 
 import email.utils
-import ipaddress
 import random
-import socket
-import ssl
 import threading
 import time
 import urllib.parse
@@ -26,7 +23,16 @@ from urllib3.exceptions import HTTPError, LocationParseError
 import sandbox
 from sandbox.errors import SandboxError
 from sandbox.registry import certificates, proxies
-from sandbox.registry.faults import ERROR_BYTES, RegistryError, UnreachableError, cause_of, status_error
+from sandbox.registry.faults import (
+    ERROR_BYTES,
+    RegistryError,
+    UnreachableError,
+    innermost,
+    lasting,
+    status_error,
+    unreachable,
+)
+from sandbox.registry.urls import Url, inward
 
 CONNECT_SECONDS = 15.0
 IDLE_SECONDS = 30.0  # without a byte
@@ -44,50 +50,6 @@ Body = Callable[[], "IO[bytes] | bytes"]
 sleep = time.sleep  # tests look at how long
 
 
-class Url:
-    """An absolute http(s) URL in parts that may be compared; SandboxError for any other."""
-
-    def __init__(self, text: str, step: str) -> None:
-        try:
-            if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
-                raise ValueError
-            parts = urllib.parse.urlsplit(text)
-            port = parts.port
-        except ValueError:
-            raise RegistryError(step, text[:200], detail="not a URL that can be used") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise RegistryError(step, text[:200], detail="not an http or https URL without a user")
-        self.text = urllib.parse.urlunsplit(parts._replace(fragment=""))
-        self.scheme = parts.scheme
-        self.host = parts.hostname
-        self.port = port or (443 if parts.scheme == "https" else 80)
-        self.netloc = parts.netloc
-        self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"  # a query may be a signature
-
-    def join(self, target: str, step: str) -> "Url":
-        """Where a Location or Link of this URL's answer leads."""
-        try:
-            return Url(urllib.parse.urljoin(self.text, target), step)
-        except ValueError:
-            raise RegistryError(step, target[:200], detail="not a URL that can be used") from None
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        return self.scheme, self.host, self.port
-
-
-def inward(host: str) -> bool:
-    """Whether `host` is this machine or an address that only the link knows (cloud metadata), by name or number."""
-    if proxies.loopback(host):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.endswith((".localhost", ".internal"))
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast)
-
-
 class Answer:
     """A response whose body is still to be read; `close` gives the connection back or drops it."""
 
@@ -96,6 +58,7 @@ class Answer:
         self.url = url
         self.status = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self.body = b""  # when `request` was given a limit
         self.challenges = ", ".join(response.headers.getlist("www-authenticate"))
 
     def read(self, limit: int, step: str, subject: str, *, cut: bool = False) -> bytes:
@@ -207,11 +170,12 @@ class Transport:
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], *, step: str, subject: str, body: Body | None = None,
-        private: Mapping[str, str] | None = None, retry: bool = True, follow: bool = True,
+        private: Mapping[str, str] | None = None, retry: bool = True, follow: bool = True, limit: int = 0,
     ) -> Answer:  # fmt: skip
         """The answer to one request after redirects and retries, whatever its status.
 
         `private` headers (Authorization) go to `url`'s own origin only.  `body` makes the body anew for each attempt.
+        With a `limit`, the body of a success is read here, so that a cut in it is tried again too.
         """
         attempt = 0
         while True:
@@ -219,6 +183,8 @@ class Transport:
                 answer = self._follow(method, Url(url, step), headers, private or {}, body, step, subject, follow)
                 pause = self._pause(answer, attempt) if retry and attempt < self.retries else -1.0
                 if pause < 0:
+                    if limit and answer.status == 200:
+                        answer.body = answer.read(limit, step, subject)
                     return answer
                 answer.done()
             except (HTTPError, OSError) as error:
@@ -280,23 +246,7 @@ class Transport:
 
     def failure(self, error: BaseException, step: str, subject: str, url: Url) -> UnreachableError:
         """The SandboxError for a connection that failed."""
-        inner = innermost(error)
-        hint = f"check the network, and that a registry listens at {url.netloc}"
-        detail = f"{url.netloc}: {cause_of(error)}"
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            detail = f"{url.netloc}: its certificate is not trusted ({inner.verify_message or inner.reason})"
-            hint = f"put its CA into ~/.config/containers/certs.d/{url.netloc}/ca.crt"
-        elif isinstance(inner, ssl.SSLError):
-            reason = (inner.reason or str(inner)).replace("_", " ").lower()
-            detail = f"{url.netloc}: TLS failed ({reason})"
-            hint = "when it speaks plain http, allow that with --tls-verify=false, or `insecure` in registries.conf"
-            if "certificate required" in reason or "handshake failure" in reason:
-                hint = f"a client certificate goes into ~/.config/containers/certs.d/{url.netloc}/client.cert and client.key"
-        elif isinstance(inner, socket.gaierror):
-            detail, hint = f"{url.netloc}: no such host ({inner.strerror})", "check the name, and the name server"
-        elif isinstance(inner, TimeoutError) or "timed out" in detail:
-            detail = f"{url.netloc}: no answer in time"
-        return UnreachableError(step, subject, detail=detail, hint=hint, lasting=lasting(error))
+        return unreachable(error, step, subject, url.netloc)
 
     def status_error(
         self, answer: Answer, step: str, subject: str, *, logged_in: bool = False, note: str = ""
@@ -330,28 +280,6 @@ def _proxied(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
             detail="not an http or https URL",
             hint="check HTTP_PROXY and HTTPS_PROXY",
         ) from None
-
-
-def innermost(error: BaseException) -> BaseException:
-    seen = error
-    for _ in range(8):
-        if isinstance(seen, ssl.SSLError | socket.gaierror):
-            return seen
-        inner = getattr(seen, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None) or seen.__cause__
-        if inner is None:
-            return seen
-        seen = inner
-    return seen
-
-
-def lasting(error: BaseException) -> bool:
-    """Whether a connection failure is one that another attempt would meet again: TLS, a name that is not known."""
-    inner = innermost(error)
-    if isinstance(inner, ssl.SSLError):
-        return not isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    return isinstance(inner, socket.gaierror) and inner.errno != socket.EAI_AGAIN
 
 
 def backoff(attempt: int) -> float:
