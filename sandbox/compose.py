@@ -1,6 +1,7 @@
 """Options, image record, profile -> the spec of a container.  (front, hot)"""
 
 import os
+import time
 
 from sandbox import containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     Options = dict[str, Any]
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
-_EBADF = 9
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -35,7 +35,35 @@ def build(
     _mounts(spec, opts, image, network, container)
     spec["root"]["readonly"] = opts["read_only"]
     _annotations(spec, opts, image, network)
+    _life(spec, opts)
     return spec
+
+
+def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "dict[str, Any]":
+    """What other commands are to know of the container; see state.py."""
+    return {
+        "name": opts["name"],
+        "image": image["name"],
+        "image_id": image.get("id", ""),
+        "command": spec["process"]["args"],
+        "created": time.time(),
+        "labels": {**image["config"].get("Labels", {}), **dict(label.partition("=")[::2] for label in opts["label"])},
+        "rm": "dev.sbx.keep" not in spec["annotations"],
+        "tty": opts["tty"],
+        "stdin": opts["interactive"],
+        "stop_signal": image["config"].get("StopSignal", ""),
+    }
+
+
+def _life(spec: "dict[str, Any]", opts: "Options") -> None:
+    """A container that was named or sent to the background is looked at, and started, again; --rm says not to keep it."""
+    if opts["detach"] or (opts["name"] and not opts["rm"]):
+        annotations = spec["annotations"]
+        annotations["dev.sbx.log"] = "k8s-file:"
+        if not opts["rm"]:
+            annotations["dev.sbx.keep"] = "1"
+        if not opts["detach"]:
+            annotations["dev.sbx.awaited"] = "1"
 
 
 def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, container: containers.Container) -> None:
@@ -222,25 +250,6 @@ def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]
         annotations["dev.sbx.timeout"] = str(seconds)
     if not opts["interactive"]:
         annotations["dev.sbx.stdin"] = "null"
-    fds = _descriptors(opts)
+    fds = values.descriptors(opts["preserve_fds"], opts["preserve_fd"])
     if fds:
-        annotations["dev.sbx.fds"] = ",".join(fds)
-
-
-def _descriptors(opts: "Options") -> "list[str]":
-    """The caller's descriptors above 2 that the command gets; each must be open, and not one of our own (close-on-exec)."""
-    words = [("--preserve-fds", opts["preserve_fds"] or "0"), *(("--preserve-fd", fd) for fd in opts["preserve_fd"])]
-    for option, word in words:
-        if not (word.isascii() and word.isdecimal() and len(word) <= 10):
-            raise SandboxError(f"read {option}", word, EINVAL, hint="a number")
-    fds = []
-    for numbers in (range(3, 3 + int(words[0][1])), (int(word) for _, word in words[1:])):
-        for fd in numbers:
-            try:
-                known = os.get_inheritable(fd)
-            except (OSError, OverflowError):
-                known = False
-            if not known:
-                raise SandboxError("preserve descriptor", str(fd), _EBADF)
-            fds.append(str(fd))
-    return fds
+        annotations["dev.sbx.fds"] = ",".join(map(str, fds))

@@ -79,7 +79,7 @@ class Console:
                 self.saved = raw_mode(0)
             except termios.error:
                 pass  # it has hung up: there is nobody to type
-        self._watch(poll)
+        self.watch(poll)
 
     def resize(self) -> None:
         """The container's window gets the size of the user's, which tells its foreground process (SIGWINCH)."""
@@ -104,7 +104,7 @@ class Console:
             self.shown = self._printed()
         if self.shown and (self.piece == _CHUNK or self.out in ready):
             self._show()
-        self._watch(poll)
+        self.watch(poll)
 
     def _type(self) -> None:
         try:
@@ -134,7 +134,7 @@ class Console:
             return False
         return True
 
-    def _watch(self, poll: "select.poll") -> None:
+    def watch(self, poll: "select.poll") -> None:
         """Ask `poll` for what can be moved on: what is not taken at one end is not read at the other."""
         wanted = {self.master: (0 if self.shown else select.POLLIN) | (select.POLLOUT if self.pending else 0)}
         if self.interactive and len(self.pending) < _CHUNK:
@@ -150,7 +150,8 @@ class Console:
             self.watched = wanted
 
     def unfinished(self) -> bool:
-        """After the payload's end: whether there is something left to show."""
+        """After the payload's end: whether there is something left to show; what is typed now would only be echoed."""
+        self.interactive, self.pending = False, b""
         if self.lost:
             return False
         self.shown = self.shown or self._printed()

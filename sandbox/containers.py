@@ -3,7 +3,7 @@
 import fcntl
 import os
 
-from sandbox import paths, trees, userns
+from sandbox import paths, state, trees, userns
 from sandbox.errors import SandboxError
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ class Container:
         self.parent = f"{store}/containers"
         self.directory = f"{self.parent}/{self.id}"
         self.maps = maps
+        self.name = ""
         try:
             while not self._made(f"{self.parent}/.new-{self.id}"):
                 pass
@@ -69,8 +70,22 @@ class Container:
             raise SandboxError.of("write", path, error) from None
         return path
 
+    def describe(self, about: "dict[str, Any]", spec: "dict[str, Any]", bpf: bytes) -> None:
+        """Write down what other commands need to know: `about`, and the spec when it may be started again."""
+        self.name = str(about["name"])
+        if self.name:
+            state.take_name(self.parent, self.name, self.id)
+        try:
+            if "dev.sbx.log" in spec["annotations"]:
+                state.write("spec", (spec, bpf), self.lock)
+            state.write("about", {"id": self.id, "maps": self.maps, **about}, self.lock)
+        except OSError as error:
+            raise SandboxError.of("write", self.directory, error) from None
+
     def remove(self) -> None:
         """Remove the folder; with the help of the user namespace when files of subordinate ids are left in it."""
+        if self.name:
+            state.release_name(self.parent, self.name, self.id)
         try:
             os.rmdir(self.directory)
         except FileNotFoundError:
@@ -150,8 +165,8 @@ def sweep(container: Container) -> None:
     except OSError:
         return
     for name in names:
-        if name == container.id:
-            continue
+        if name in (container.id, ".names") or os.path.exists(f"{container.parent}/{name}/spec"):
+            continue  # with a spec it may be started again
         try:
             fd = os.open(f"{container.parent}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:

@@ -19,7 +19,10 @@ _EXDEV, _EOPNOTSUPP = 18, 95
 def mount(lowers: list[int], target: str) -> int:
     """Copy the layers (descriptors, bottom first) to the folder `target` and return a detached bind of it."""
     try:
-        os.mkdir(target, 0o755)
+        if os.path.isdir(target):  # a container that is started again
+            lowers = []
+        else:
+            os.mkdir(target, 0o755)
         for fd in lowers:
             source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
             copy = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -4,6 +4,7 @@ It decides nothing, reads no environment and imports nothing: everything it uses
 (code found in the image would run with our rights: CVE-2019-14271).  Errors go to the keeper as data.
 """
 
+import fcntl
 import marshal
 import os
 import resource
@@ -102,7 +103,11 @@ class Init:
         console = mounts.tree(f"dev/pts/{name}", recursive=False, dirfd=self.root_fd)
         mounts.attach(console, self.root_fd, "/dev/console")
         os.close(console)
-        os.fchown(peer, uid, -1)
+        try:
+            os.fchown(peer, uid, -1)
+        except OSError as error:
+            if error.errno != EINVAL:  # not mapped: `ids` says it
+                raise
         self.tell("fd", master)
         self.expect("go")
         os.close(master)
@@ -304,6 +309,30 @@ class Init:
             hint = "the file is there, but the interpreter it names (`#!` line or ELF loader) is not in the image"
             raise SandboxError("execute", name, ENOENT, hint=hint, code=EXIT_NOT_FOUND)
         raise SandboxError("execute", name, ENOENT, code=EXIT_NOT_FOUND)
+
+    # -- a further process, see join.py --
+
+    def undumpable(self) -> None:
+        """Until exec nobody inside may look at what is still the keeper's memory and program (CVE-2019-5736)."""
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+
+    def join(self, *spaces: int) -> None:
+        for fd in spaces:
+            linux.setns(fd, 0)
+
+    def descriptors(self, *fds: int) -> None:
+        """`fds` become 0, 1, 2 and so on; -1 is /dev/null."""
+        # Out of the way first: a target may be the number of another source, or of the channel.
+        least = max(3, len(fds))
+        self.channel = fcntl.fcntl(self.channel, fcntl.F_DUPFD_CLOEXEC, least)
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least) if fd >= 0 else -1 for fd in fds]
+        for number, fd in enumerate(moved):
+            os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), number)
+
+    def terminal_of(self, peer: int) -> None:
+        os.setsid()
+        linux.ioctl(peer, linux.TIOCSCTTY, 0)
+        self.descriptors(peer, peer, peer)
 
     # -- the channel to the keeper, see keeper.py --
 

@@ -25,6 +25,7 @@ Every wait also takes ("error", SandboxError as tuple) and ("warn", text); the k
 Both channels are SOCK_SEQPACKET pairs: one record is one message, in marshal.
 """
 
+import fcntl
 import gc
 import marshal
 import os
@@ -33,14 +34,19 @@ import select
 import sys
 import time
 
-from sandbox import init, linux, plan as plans, spec as oci, trees, userns, users
+from sandbox import init, join, linux, plan as plans, spec as oci, state, trees, userns, users
+from sandbox.control import Control
 from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError
+from sandbox.logs import Log
 from sandbox.sources import Sources
+from sandbox.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal  # the same names, with types; importing it costs 4 ms
     from typing import Any, NoReturn
+
+    from sandbox.containers import Container
 else:
     import _signal
 
@@ -54,29 +60,38 @@ _ROOMS = {
     "fuse_overlayfs_squashed": "fuse_overlay",
     "copy": "copy_root",
 }
+# What stays of a container that may be started again
+_LASTING = ("about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control")
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 _TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
 
 
-def run(spec: "dict[str, Any]", bpf: bytes, channel: int, directory: str) -> "NoReturn":
-    """Be the keeper: `channel` leads to the cli, `directory` is the container's.  Exits with the payload's status."""
-    code = EXIT_FAILED
+def run(spec: "dict[str, Any]", bpf: bytes, channel: int, container: "Container") -> "NoReturn":
+    """Be the keeper of `container`: `channel` leads to the cli.  Exits with the payload's status."""
+    code, reason = EXIT_FAILED, ""
+    keeper = Keeper(spec, bpf, channel, container)
     try:
         linux.close_range(3, channel - 1, cloexec=True)
         for number in _TERMINATING + (18, 20, 21, 22):
             _signal.signal(number, _signal.SIG_IGN)
         os.umask(0)
-        code = Keeper(spec, bpf, channel, directory).work()
+        code = keeper.work()
     except SandboxError as error:
-        code = error.code
+        code, reason = error.code, str(error)
         _send(channel, "error", error.as_tuple())
     except OSError as error:
-        _send(channel, "error", SandboxError.of("keep container", str(error.filename or ""), error).as_tuple())
+        failed = SandboxError.of("keep container", str(error.filename or ""), error)
+        reason = str(failed)
+        _send(channel, "error", failed.as_tuple())
     except BaseException as error:  # a traceback is of no use to a user
-        _send(channel, "error", SandboxError("keep container", detail=f"{type(error).__name__}: {error}").as_tuple())
+        reason = f"{type(error).__name__}: {error}"
+        _send(channel, "error", SandboxError("keep container", detail=reason).as_tuple())
         if os.environ.get("SBX_DEBUG"):
             sys.excepthook(type(error), error, error.__traceback__)
-    os._exit(code)
+    try:
+        keeper.finish(code, reason)
+    finally:
+        os._exit(code)
 
 
 def _send(channel: int, *record: "Any") -> None:
@@ -89,8 +104,8 @@ def _send(channel: int, *record: "Any") -> None:
 class Keeper:
     """One container's keeper; `work` is its whole life."""
 
-    def __init__(self, spec: "dict[str, Any]", bpf: bytes, channel: int, directory: str) -> None:
-        self.spec, self.bpf, self.cli, self.directory = spec, bpf, channel, directory
+    def __init__(self, spec: "dict[str, Any]", bpf: bytes, channel: int, container: "Container") -> None:
+        self.spec, self.bpf, self.cli, self.container = spec, bpf, channel, container
         self.annotations: dict[str, str] = spec["annotations"]
         self.sources = Sources()
         self.pid = self.helper = 0  # init and network helper, as this pid namespace numbers them
@@ -99,6 +114,12 @@ class Keeper:
         self.init = -1
         self.terminal: Any = None
         self.status: int | None = None
+        self.root_capabilities = spec["process"]["capabilities"]  # before the user takes his part
+        # What a container has that others can look at: see control.py, streams.py, join.py.
+        self.control: Control | None = None
+        self.streams: Streams | None = None
+        self.spaces: join.Namespaces | None = None
+        self.root = -1
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
 
@@ -107,7 +128,9 @@ class Keeper:
         # Until the payload runs: whatever the start may wait for, the end of the cli ends it.
         linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
-        os.chdir(self.directory)
+        os.chdir(self.container.directory)
+        if self._is_kept():
+            os.setsid()  # the end of the caller's terminal is not ours
         plan = plans.make(self.spec, self.bpf)
         self._import(plan)
         self._raise_descriptor_limit(2 * len(plan["open"]) + _SPARE_DESCRIPTORS)
@@ -120,8 +143,9 @@ class Keeper:
             # The change of ids hid our /proc entries from ourselves; the namespace files of the init are needed.
             linux.prctl(linux.PR_SET_DUMPABLE, 1)
             linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
-        os.mkdir("root", 0o700)
+        self.control = Control(self)
         try:
+            self._make_root()
             for verb, *arguments in plan["build"]:
                 getattr(self.sources, verb)(*arguments)
             if self._look_up_user():
@@ -129,6 +153,7 @@ class Keeper:
             user = self.spec["process"]["user"]
             for verb, *arguments in plan["give"]:
                 getattr(self.sources, verb)(*arguments, user["uid"], user["gid"])
+            self._make_streams(plan["init"])
             self._start_init(self._restored_limit(plan["init"]))
             try:
                 self._await_exec()
@@ -138,12 +163,33 @@ class Keeper:
         finally:
             self._clean()
 
+    def finish(self, code: int, reason: str) -> None:
+        """The container has ended with `code`: record it or remove the container, then tell who waits for it."""
+        ran = self.host_pid > 0
+        if self.annotations.get("dev.sbx.keep"):
+            if ran:
+                state.write("ended", {"code": code, "finished": time.time(), "reason": reason})
+        elif self.streams:
+            try:
+                os.rmdir(self.container.directory)
+            except OSError:
+                pass  # not ours to remove under this id map: the next command does it
+        if self.streams:
+            fcntl.flock(self.container.lock, fcntl.LOCK_UN)
+        if self.control:
+            self.control.finish(code)
+
+    def freeze(self, frozen: bool) -> None:
+        """Stop all processes of the container, or let them go on."""
+        del frozen
+        raise SandboxError("pause container", detail="it has no cgroup of its own")
+
     def _import(self, plan: "plans.Plan") -> None:
         """Load what may be needed, while it can be read: the new ids may not reach it, and mounts may cover it."""
         names = {_ROOMS[verb] for verb, *_ in plan["build"] if verb in _ROOMS}
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
-        if self.spec["process"]["terminal"]:
+        if self.spec["process"]["terminal"] and not self._is_kept():
             names.add("console")
         for name in names:
             __import__(f"sandbox.{name}")
@@ -162,6 +208,33 @@ class Keeper:
         at = next(number for number, step in enumerate(steps) if step[0] == "umask")
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         return [*steps[:at], ("rlimit", resource.RLIMIT_NOFILE, self.descriptors, hard), *steps[at:]]
+
+    @staticmethod
+    def _make_root() -> None:
+        """Where the root file system is mounted; a container that is started again may have one."""
+        try:
+            os.mkdir("root", 0o700)
+        except FileExistsError:
+            pass
+
+    def _is_kept(self) -> bool:
+        """Whether the container lives on without its cli, with a log and clients that attach."""
+        return "dev.sbx.log" in self.annotations
+
+    def _make_streams(self, steps: "list[tuple[Any, ...]]") -> None:
+        """Standard input and output of a kept container, which the init takes over before its process steps."""
+        if not self._is_kept():
+            return
+        assert self.control
+        driver, _, most = self.annotations["dev.sbx.log"].partition(":")
+        user, process = self.spec["process"]["user"], self.spec["process"]
+        stdin = self.annotations.get("dev.sbx.stdin") != "null"
+        log = Log(int(most or "0")) if driver != "none" else None
+        self.streams = Streams(log, self.control.show, stdin=stdin)
+        self.streams.paused = self.control.awaited
+        if not process["terminal"]:
+            ends = self.streams.make_pipes(user["uid"], user["gid"])
+            steps.insert(0, ("descriptors", *ends))
 
     def _await_go(self) -> bool:
         """False when the cli could not map the ids, or died."""
@@ -191,9 +264,12 @@ class Keeper:
             linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
             init.run(steps, theirs, self.sources.slots)
         os.close(theirs)
+        self.root = self.sources.slots.pop(0)
         for fd in self.sources.slots.values():
             os.close(fd)
         self.sources.slots.clear()
+        if self.streams:
+            self.streams.started()
         self.pid, self.init = pid, ours
 
     def _enter_time_namespace(self) -> None:
@@ -226,22 +302,20 @@ class Keeper:
         self.host_pid = self._receive("ready")
         if self.host_pid is None:
             raise SandboxError("start init", detail="it died at once")
+        try:
+            self.spaces = join.Namespaces(self.host_pid, self.spec)
+        except OSError:
+            self._receive("fd")  # it has died, and said why
+            raise
         network = self.annotations.get("dev.sbx.network")
         if network in ("slirp4netns", "pasta"):
             from sandbox import net_slirp
 
             self.helper = net_slirp.start(network, self.host_pid)
         if self.spec["process"]["terminal"]:
-            from sandbox import console
-
-            master = self._receive("fd")
-            if master is None:
-                raise SandboxError("start init", detail="it died before it had a terminal")
-            pidfd = linux.pidfd_open(self.pid)
-            interactive = self.annotations.get("dev.sbx.stdin") != "null"
-            self.terminal = console.Console(linux.pidfd_getfd(pidfd, master), interactive=interactive)
-            os.close(pidfd)
+            self._take_terminal()
             _send(self.init, "go")
+        state.write("state", {"pid": self.host_pid, "started": time.time()})
         # Said before it is true: what takes time is done, and a payload that says it is ready gets every signal.
         _send(self.cli, "started", self.host_pid)
         _send(self.init, "go")
@@ -250,6 +324,30 @@ class Keeper:
         self.init = -1
         # From now on the end of the cli is seen on its channel, and there is time to clean up.
         linux.prctl(linux.PR_SET_PDEATHSIG, 0)
+        if self.streams:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The cli may end, and with it its terminal: what happens from now on is for the log and for who attaches."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        _send(self.cli, "running", self.host_pid)
+
+    def _take_terminal(self) -> None:
+        master = self._receive("fd")
+        if master is None:
+            raise SandboxError("start init", detail="it died before it had a terminal")
+        pidfd = linux.pidfd_open(self.pid)
+        master = linux.pidfd_getfd(pidfd, master)
+        os.close(pidfd)
+        if self.streams:
+            self.streams.take_terminal(master)
+        else:
+            from sandbox import console
+
+            self.terminal = console.Console(master, interactive=self.annotations.get("dev.sbx.stdin") != "null")
 
     # -- waiting --
 
@@ -267,13 +365,14 @@ class Keeper:
         seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
         deadline = time.monotonic() + seconds if seconds else 0.0
         self._reap()  # whoever ended before the handler stood
-        while self.status is None or self._shows():
+        while self.status is None or self._shows() or (self.control and self.control.awaited):
+            self._watch(poll)
             left = max(0, int(min(deadline - time.monotonic(), _DAY) * 1000) + 1) if deadline else None
             events = poll.poll(left)
             if deadline and time.monotonic() >= deadline:
                 if self.status is not None:
                     break
-                self._kill(SIGKILL)
+                self.kill(SIGKILL)
                 self._reap(block=True)
                 self.status = EXIT_TIMEOUT
                 break
@@ -285,14 +384,27 @@ class Keeper:
                         pass
                     self._reap()
                 elif fd == self.cli:
-                    self._from_cli()
+                    self._from_cli(poll)
+                elif self.control and not (self.streams and self.streams.copy(fd)):
+                    self.control.serve(fd)
             if self.terminal:
                 self.terminal.copy(events, poll)
                 if self.terminal.lost and self.pid:
-                    self._kill(SIGHUP)
+                    self.kill(SIGHUP)
         if self.terminal:
             self.terminal.finish()
+        if self.streams:
+            self.streams.paused = False
+            self.streams.drain()
         return self.status
+
+    def _watch(self, poll: "select.poll") -> None:
+        if self.control:
+            self.control.watch(poll)
+        if self.streams:
+            self.streams.watch(poll)
+        if self.terminal:
+            self.terminal.watch(poll)  # `_shows` may have found something to show
 
     def _shows(self) -> bool:
         """Whether the payload's last output is still to be shown; nobody who ends the container waits for that."""
@@ -315,24 +427,31 @@ class Keeper:
                 from sandbox import net_slirp
 
                 raise net_slirp.died(status)
+            elif self.control and self.control.reaped(pid, status):
+                pass
             elif self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
                 from sandbox import fuse_overlay
 
                 raise fuse_overlay.died(status)
 
-    def _from_cli(self) -> None:
+    def _from_cli(self, poll: "select.poll") -> None:
         message = linux.receive(self.cli)
+        if not message and self.streams:
+            poll.unregister(self.cli)
+            if self.control:
+                self.control.give_up()
+            return
         if not message:
             self.patient = False
-            self._kill(SIGKILL)
+            self.kill(SIGKILL)
             self._reap(block=True)
             return
         kind, number = marshal.loads(message)
         if kind == "signal":
             self.patient = self.patient and self.status is None
-            self._kill(number)
+            self.kill(number)
 
-    def _kill(self, number: int) -> None:
+    def kill(self, number: int) -> None:
         """Send a signal to the payload, with the effect it would have on an ordinary process.
 
         The kernel drops signals to a pid 1 that has no handler for them, so Ctrl-C on `sbx run IMAGE sleep 100` would
@@ -381,7 +500,10 @@ class Keeper:
                 linux.umount2("root", linux.MNT_DETACH)
             except OSError:
                 pass
+        left = _LASTING if self.annotations.get("dev.sbx.keep") else ()
         for name in os.listdir(here):
+            if name in left:
+                continue
             try:
                 trees.remove(name, here)
             except OSError:

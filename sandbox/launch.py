@@ -26,7 +26,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
         pid = userns.clone(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
         if pid == 0:
             os.close(ours)
-            keeper.run(spec, bpf, theirs, container.directory)
+            keeper.run(spec, bpf, theirs, container)
         os.close(theirs)
         saved = _terminal_settings(spec)
         try:
@@ -39,6 +39,24 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
                 saved()
     finally:
         container.remove()
+
+
+def start(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> int:
+    """Launch `spec` in `container`, which lives on; 0 when its command runs, 128+n when a signal ended the start."""
+    linux.close_range(3, cloexec=True)
+    ours, theirs = linux.socketpair()
+    try:
+        pid = userns.clone(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+        if pid == 0:
+            os.close(ours)
+            keeper.run(spec, bpf, theirs, container)
+        os.close(theirs)
+        attendance = _Attendance(pid, ours)
+        attendance.map_ids(container, _mapped_volumes(spec))
+        return attendance.follow(container)
+    finally:
+        if "dev.sbx.awaited" not in spec["annotations"]:  # else it stays open, as the sign that we shall attach
+            os.close(ours)
 
 
 def _mapped_volumes(spec: "dict[str, Any]") -> list[int]:
@@ -66,7 +84,7 @@ class _Attendance:
 
     def __init__(self, pid: int, channel: int) -> None:
         self.pid, self.channel = pid, channel
-        self.started = False
+        self.started = self.running = False
         self.interrupted = 0
         self.failed: SandboxError | None = None
         for number in _FORWARDED:
@@ -97,10 +115,12 @@ class _Attendance:
     def follow(self, container: containers.Container) -> int:
         """Take the keeper's records until its end; returns the exit status or raises what went wrong first."""
         swept = False
-        while self._take_records(block=True):
+        while not self.running and self._take_records(block=True):
             if self.started and not swept:
                 swept = True
                 containers.sweep(container)
+        if self.running:
+            return 0
         pid, self.pid = self.pid, 0  # a signal from now on has nobody to go to, and the number may be another's soon
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if self.failed:
@@ -127,6 +147,8 @@ class _Attendance:
                 tell(record[1])
             elif record[0] == "started":
                 self.started = True
+            elif record[0] == "running":  # by itself from now on
+                self.running = True
             if block:
                 break
         return True

@@ -111,11 +111,11 @@ COMMON = group("Common", Option("--debug", FLAG, "", "Show a traceback when some
 RUN = (
     *group(
         "Life cycle",
-        Option("--rm", FLAG, "", "Remove the container when it ends; always so, accepted for compatibility."),
+        Option("--rm", FLAG, "", "Remove the container when it ends; always so without --name and --detach."),
         Option("--name", VALUE, "NAME", "Name of the container; a random one if not given."),
         Option("--init", FLAG, "", "Stay as process 1: forward signals and reap orphans."),
         Option("--timeout", VALUE, "DURATION", "Stop after this time (`90`, `1m30s`) and exit with 124."),
-        Option("-d --detach", FLAG, "", "Run in the background.", hidden=True),
+        Option("-d --detach", FLAG, "", "Run in the background; print the container's id."),
         Option(
             "--pull", VALUE, "POLICY", "When to fetch the image.",
             choices=("always", "missing", "never", "newer"), default="missing",
@@ -225,6 +225,12 @@ WRAP = (
     *(option.postponed() for option in RUN if option.dest in _SHARED_LATER),
 )
 
+# What `exec` shares with `run`.
+_OF_EXEC = (
+    "detach", "interactive", "tty", "env", "env_file", "workdir", "user", "preserve_fds",
+)  # fmt: skip
+EXEC = tuple(option for option in RUN if option.dest in _OF_EXEC)
+
 # What is started most must not wait for the table of the rest, which is in verbs.py.
 HOT: "Final[dict[str, Verb]]" = {
     "run": Verb(
@@ -249,6 +255,17 @@ HOT: "Final[dict[str, Verb]]" = {
             ("sbx wrap -- make test", "build with nothing but this directory"),
             ("sbx wrap --network pasta -- pip download httpx", "with network"),
             ("sbx wrap --ro ~/.gitconfig -- git log", "show one file of the hidden home"),
+        ),
+    ),
+    "exec": Verb(
+        "sandbox.exec:main", "Run a command in a running container.", group="Containers",
+        options=EXEC, operands="CONTAINER COMMAND [ARG...]", least=2, most=-1, hot=True, passthrough=True,
+        about="It has the namespaces, rights and filter of the container's own command. It ends with this client, "
+        "unless it was detached.",
+        examples=(
+            ("sbx exec web ps", ""),
+            ("sbx exec -it web sh", "a shell with a terminal"),
+            ("sbx exec -u 1000 -w /src -e CI=1 build make", "as another user, elsewhere"),
         ),
     ),
 }  # fmt: skip

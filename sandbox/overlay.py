@@ -16,6 +16,9 @@ def prepare(lowers: list[int], upper: str, work: str) -> None:
     """
     top = os.stat(lowers[-1])
     try:
+        if os.path.isdir(upper):  # a container that is started again
+            os.mkdir(work, 0o700)
+            return
         os.mkdir(upper, 0o755)
         os.chmod(upper, top.st_mode & 0o7777)
         os.mkdir(work, 0o700)
@@ -26,10 +29,10 @@ def prepare(lowers: list[int], upper: str, work: str) -> None:
         raise SandboxError.of("make upper layer", upper, error) from None
 
 
-def mount(lowers: list[int], upper: str, work: str) -> int:
+def mount(lowers: list[int], upper: str, work: str, *, volatile: bool = True) -> int:
     """A detached overlay of the layers `lowers` (descriptors, bottom first) below `upper`.
 
-    `volatile`: what a container writes is thrown away with it, so nothing is synced, not even at unmount.
+    `volatile`: what the container writes is thrown away with it, so nothing is synced, not even at unmount.
     """
     if len(lowers) > MAX_LAYERS:
         raise SandboxError(
@@ -39,22 +42,23 @@ def mount(lowers: list[int], upper: str, work: str) -> int:
     prepare(lowers, upper, work)
     topmost_first = [f"/proc/self/fd/{fd}" for fd in reversed(lowers)]
     try:
-        return _mount(topmost_first, upper, work)
+        return _mount(topmost_first, upper, work, volatile)
     except OSError as error:
         if error.errno != EINVAL or _kernel() >= (6, 7):
             raise SandboxError.of("mount overlay", upper, error) from None
     try:
-        return mount_by_option_string(topmost_first, upper, work)
+        return mount_by_option_string(topmost_first, upper, work, volatile=volatile)
     except OSError as error:
         raise SandboxError.of("mount overlay", upper, error) from None
 
 
-def _mount(lowers: list[str], upper: str, work: str) -> int:
+def _mount(lowers: list[str], upper: str, work: str, volatile: bool) -> int:
     """The new mount API, one `lowerdir+` a layer (Linux 6.7)."""
     fs = linux.fsopen("overlay")
     try:
         linux.fsconfig_flag(fs, "userxattr")
-        linux.fsconfig_flag(fs, "volatile")
+        if volatile:
+            linux.fsconfig_flag(fs, "volatile")
         for path in lowers:
             linux.fsconfig_string(fs, "lowerdir+", path)
         linux.fsconfig_string(fs, "upperdir", upper)
@@ -65,7 +69,7 @@ def _mount(lowers: list[str], upper: str, work: str) -> int:
         os.close(fs)
 
 
-def mount_by_option_string(lowers: list[str], upper: str, work: str) -> int:
+def mount_by_option_string(lowers: list[str], upper: str, work: str, *, volatile: bool = True) -> int:
     """mount(2) for kernels before 6.7: all options in one page of 4096 bytes.
 
     So 500 layers go by short names: symlinks `0`, `1`, ... in a folder that is the working directory meanwhile.
@@ -77,7 +81,8 @@ def mount_by_option_string(lowers: list[str], upper: str, work: str) -> int:
         for number, path in enumerate(lowers):
             os.symlink(path, str(number))
         names = ":".join(map(str, range(len(lowers))))
-        options = f"userxattr,volatile,lowerdir={names},upperdir=../{upper},workdir=../{work}"
+        flags = "userxattr,volatile" if volatile else "userxattr"
+        options = f"{flags},lowerdir={names},upperdir=../{upper},workdir=../{work}"
         linux.mount("overlay", "../root", "overlay", 0, options)
     finally:
         os.fchdir(here)

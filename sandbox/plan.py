@@ -84,7 +84,7 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
     if spec["root"]["readonly"] and not read_only:
         init.append(("readonly_root",))
     init.append(("pivot_root",))
-    _process(spec, bpf, init)
+    process_steps(spec, bpf, init)
     return plan
 
 
@@ -114,7 +114,8 @@ def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
             plan["build"].append(("attach", slot, "lower"))
         else:
             plan["open"].append(("layer", slot, path))
-    plan["build"].append((driver.replace("-", "_"), 0, tuple(lowers), "upper", "work"))
+    lasting = (True,) if driver == "overlay" and annotations.get("dev.sbx.keep") else ()
+    plan["build"].append((driver.replace("-", "_"), 0, tuple(lowers), "upper", "work", *lasting))
 
 
 def _mapped(spec: "dict[str, Any]") -> dict[str, str]:
@@ -157,7 +158,8 @@ def _devices(plan: "Plan", slots: _Slots) -> None:
         plan["init"].append(("symlink", points_to, path))
 
 
-def _process(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
+def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
+    """Append what makes the command's process, from its session to exec."""
     process, annotations = spec["process"], spec["annotations"]
     user, sets = process["user"], process["capabilities"]
     init.append(("keyring",))
@@ -222,7 +224,7 @@ def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
     """`plan` again, after the user was looked up in the image: the mount part is the same, ids and rights are new."""
     uid = spec["process"]["user"]["uid"]
     init = [("terminal", uid) if s[0] == "terminal" else s for s in plan["init"] if s[0] in _BEFORE_PROCESS]
-    _process(spec, bpf, init)
+    process_steps(spec, bpf, init)
     return {**plan, "init": init}
 
 

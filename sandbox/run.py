@@ -41,23 +41,43 @@ def main(opts: "Options", operands: "list[str]") -> int:
             show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
             sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
             return 0
+        bpf = profile["bpf"] if "seccomp" in spec["linux"] else b""
+        container.describe(compose.about(opts, image, spec), spec, bpf)
         if opts["cidfile"]:
             _write_cidfile(opts["cidfile"], container.id)
     except BaseException:
         container.remove()
         raise
     prepared = time.monotonic()
-    status = launch.run(spec, profile["bpf"] if "seccomp" in spec["linux"] else b"", container)
+    status = (_live if "dev.sbx.log" in spec["annotations"] else launch.run)(spec, bpf, container)
     if opts["timings"]:
         ended = time.monotonic()
         tell(f"timings: prepared {1000 * (prepared - started):.1f} ms, ran {1000 * (ended - prepared):.1f} ms")
     return status
 
 
+def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> int:
+    """Start a container that outlives this command; its id on stdout, or in the foreground all that it prints."""
+    try:
+        status = launch.start(spec, bpf, container)
+    except BaseException:
+        container.remove()
+        raise
+    if status:
+        container.remove()
+        return status
+    if "dev.sbx.awaited" not in spec["annotations"]:
+        sys.stdout.write(f"{container.id}\n")
+        return 0
+    from sandbox import attach
+
+    return attach.follow(
+        container.directory, stdin=spec["annotations"].get("dev.sbx.stdin") != "null", keys=attach.KEYS
+    )
+
+
 def _refuse(opts: "Options") -> None:
     """What podman has and sbx has not (yet), told apart from an unknown option."""
-    if opts["detach"]:
-        raise SandboxError("run", "--detach", detail="detached containers are not there yet")
     if opts["privileged"]:
         raise SandboxError(
             "run", "--privileged", detail="there is no switch that turns everything off",

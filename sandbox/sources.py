@@ -72,10 +72,10 @@ class Sources:
 
     # -- root file systems: see overlay.py and fuse_overlay.py --
 
-    def overlay(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:
+    def overlay(self, slot: int, lowers: tuple[int, ...], upper: str, work: str, lasting: bool = False) -> None:
         from sandbox import overlay
 
-        self.slots[slot] = overlay.mount([self.slots[n] for n in lowers], upper, work)
+        self.slots[slot] = overlay.mount([self.slots[n] for n in lowers], upper, work, volatile=not lasting)
         self._close(lowers)
 
     def fuse_overlayfs(self, slot: int, lowers: tuple[int, ...], upper: str, work: str) -> None:

@@ -6,7 +6,7 @@ Each function takes the words of the command line, changes the spec, and raises 
 import os
 
 from sandbox import caps, plan, spec as oci
-from sandbox.errors import EINVAL, SandboxError
+from sandbox.errors import EBADF, EINVAL, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,3 +203,22 @@ def absolute(path: str, option: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise SandboxError(f"read {option}", path, EINVAL, hint="a path in the container starts with /")
     return os.path.normpath(path).replace("//", "/")
+
+
+def descriptors(first: str, single: "Iterable[str]") -> "list[int]":
+    """The caller's descriptors above 2 that the command gets; each must be open, and not one of our own (close-on-exec)."""
+    words = [("--preserve-fds", first or "0"), *(("--preserve-fd", fd) for fd in single)]
+    for option, word in words:
+        if not (word.isascii() and word.isdecimal() and len(word) <= 10):
+            raise SandboxError(f"read {option}", word, EINVAL, hint="a number")
+    fds = []
+    for numbers in (range(3, 3 + int(words[0][1])), (int(word) for _, word in words[1:])):
+        for fd in numbers:
+            try:
+                known = os.get_inheritable(fd)
+            except (OSError, OverflowError):
+                known = False
+            if not known:
+                raise SandboxError("preserve descriptor", str(fd), EBADF)
+            fds.append(fd)
+    return fds

@@ -464,9 +464,7 @@ def test_cidfile_that_exists(own_box, refused, no_leftovers, tmp_path):
     assert stat.S_ISREG(path.stat().st_mode)
 
 
-@pytest.mark.parametrize(
-    ("option", "words"), [("--detach", "not there yet"), ("--privileged", "no switch that turns everything off")]
-)
+@pytest.mark.parametrize(("option", "words"), [("--privileged", "no switch that turns everything off")])
 def test_options_that_are_not_there(own_box, no_leftovers, option, words):
     done = own_box("true", option)
     assert (done.returncode, done.stdout) == (125, "")

@@ -14,7 +14,7 @@ from sandbox.verbs import VERBS
 PACKAGE = Path(sandbox.__file__).parent
 # Built in or one small C module each; what Python has loaded at its start anyway (io, os, sys) is free.
 ALLOWED = {
-    "_ctypes", "_signal", "errno", "fcntl", "gc", "io", "marshal", "os", "resource", "select", "sys", "termios", "time",
+    "_ctypes", "_signal", "_socket", "errno", "fcntl", "gc", "io", "marshal", "os", "resource", "select", "sys", "termios", "time",
 }  # fmt: skip
 
 

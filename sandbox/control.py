@@ -1,0 +1,276 @@
+"""What other commands ask of a running container: the keeper's side of its socket.  (launch, hot)
+
+A client sends one request, (kind, dict) with descriptors, and gets records until it or the container ends:
+
+    exec    {args, env, cwd, user, tty, stdin, detach} 0 1 2 ...
+                     -> ("error", SandboxError as tuple)
+                     -> ("running", pid) [the terminal's master], ("exit", status)
+    attach  {stdin}  -> ("attached", has a terminal), ("stdout", bytes) ("stderr", bytes) ..., ("exit", status)
+    signal  {number} -> ("done", None)
+    pause, resume    -> ("done", None)
+    wait    {}       -> ("exit", status)
+  and then may send ("signal", number), ("size", (rows, columns)), ("input", bytes), ("end", None).
+
+Requests are small and answered at once; nothing in here waits.
+"""
+
+import _socket
+import marshal
+import os
+import select
+
+from sandbox import channel, join, linux
+from sandbox.errors import EINVAL, EXIT_SIGNAL, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sandbox.keeper import Keeper
+
+_POLLIN, _POLLOUT = select.POLLIN, select.POLLOUT
+# Bytes of output that a client may leave unread before the command has to wait for it.
+_BACKLOG = 1 << 20
+_PATIENCE = 10.0  # seconds that the last words wait for one client
+
+
+class Client:
+    """One connection; `kind` is what it asked for."""
+
+    def __init__(self, sock: "_socket.socket") -> None:
+        self.sock = sock
+        self.kind = ""
+        self.queue: list[tuple[str, Any, tuple[int, ...]]] = []
+        self.queued = 0  # bytes of output in `queue`
+        self.pid = 0  # exec: the process, as the keeper numbers it
+        self.init = -1  # exec: channel on which a start that fails is told
+        self.master = -1
+        self.detached = False
+
+
+class Control:
+    """The listening socket and its clients."""
+
+    def __init__(self, keeper: "Keeper") -> None:
+        self.keeper = keeper
+        self.listener = channel.listen()
+        self.clients: dict[int, Client] = {}
+        self.starting: dict[int, Client] = {}  # by Client.init
+        self.orphans: set[int] = set()  # processes of clients that have gone
+        self._watched: dict[int, int] = {}
+        self.awaited = "dev.sbx.awaited" in keeper.annotations  # nobody who waits for output has come yet
+
+    # -- the loop --
+
+    def watch(self, poll: "select.poll") -> None:
+        """Tell `poll` what we wait for now."""
+        wanted = {self.listener.fileno(): _POLLIN, **dict.fromkeys(self.starting, _POLLIN)}
+        for fd, client in self.clients.items():
+            full = client.kind == "attach" and self.keeper.streams and len(self.keeper.streams.typed) > _BACKLOG
+            wanted[fd] = (0 if full else _POLLIN) | (_POLLOUT if client.queue else 0)
+        if wanted == self._watched:
+            return
+        for fd in self._watched.keys() - wanted.keys():
+            poll.unregister(fd)
+        for fd, events in wanted.items():
+            if self._watched.get(fd) != events:
+                poll.register(fd, events)
+        self._watched = wanted
+
+    def serve(self, fd: int) -> None:
+        """Something is there on `fd`; numbers that are not ours are passed over."""
+        if fd == self.listener.fileno():
+            self._accept()
+        elif fd in self.starting:
+            self._started(self.starting.pop(fd))
+        elif fd in self.clients:
+            client = self.clients[fd]
+            self._flush(client)
+            if fd in self.clients:
+                self._receive(client)
+
+    def _accept(self) -> None:
+        try:
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]
+        except OSError:
+            return
+        sock = _socket.socket(fileno=fd)
+        sock.setblocking(False)
+        if channel.is_inside(sock):
+            sock.close()
+            return
+        self.clients[fd] = Client(sock)
+
+    def _forget(self, client: Client) -> None:
+        fd = client.sock.fileno()
+        self.clients.pop(fd, None)
+        client.sock.close()
+        self._flow()
+        if client.pid:
+            self.orphans.add(client.pid)
+            if not client.detached:
+                self._kill(client, 9)
+
+    # -- requests --
+
+    def _receive(self, client: Client) -> None:
+        try:
+            kind, value, fds = channel.receive(client.sock)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            kind, value, fds = "", None, []
+        try:
+            if not kind:
+                self._forget(client)
+            elif not client.kind:
+                client.kind = kind
+                self._request(client, kind, value, fds)
+            else:
+                self._message(client, kind, value)
+        except SandboxError as error:
+            self._send(client, "error", error.as_tuple())
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            self._send(client, "error", SandboxError("read request", kind, EINVAL, str(error)).as_tuple())
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _request(self, client: Client, kind: str, value: "dict[str, Any]", fds: list[int]) -> None:
+        keeper = self.keeper
+        if kind == "exec":
+            self._exec(client, value, fds)
+        elif kind == "signal":
+            keeper.kill(int(value["number"]))
+            self._send(client, "done", None)
+        elif kind in ("pause", "resume"):
+            keeper.freeze(kind == "pause")
+            self._send(client, "done", None)
+        elif kind == "attach":
+            self._send(client, "attached", keeper.spec["process"]["terminal"])
+            self.awaited = False
+            self._flow()
+        elif kind != "wait":
+            raise SandboxError("read request", kind, EINVAL, "no such request")
+
+    def _message(self, client: Client, kind: str, value: "Any") -> None:
+        streams = self.keeper.streams
+        if kind == "signal":
+            if client.kind == "exec":
+                self._kill(client, int(value))
+            else:
+                self.keeper.kill(int(value))
+        elif kind == "input" and client.kind == "attach" and streams:
+            streams.type(value)
+        elif kind == "end" and client.kind == "attach" and streams:
+            streams.type(b"")
+        elif kind == "size" and client.kind == "attach" and streams:
+            streams.resize(int(value[0]), int(value[1]))
+
+    # -- further processes --
+
+    def _exec(self, client: Client, wanted: "dict[str, Any]", fds: list[int]) -> None:
+        keeper = self.keeper
+        if keeper.status is not None or not keeper.spaces:
+            raise SandboxError("enter container", detail="it has ended")
+        if len(fds) < 3:
+            raise SandboxError("read request", "exec", EINVAL, "no descriptors")
+        wanted = {**wanted, "root_capabilities": keeper.root_capabilities, "fds": len(fds) - 3}
+        spec = join.make_spec(keeper.spec, wanted, keeper.root)
+        client.detached = bool(wanted.get("detach"))
+        opened: tuple[int, ...] = ()
+        if wanted.get("tty"):
+            opened = join.terminal(keeper.root, spec["process"]["user"]["uid"])
+            client.master = opened[0]
+        try:
+            stdio = [opened[1]] if opened else fds
+            client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, terminal=bool(opened))
+        finally:
+            if opened:
+                os.close(opened[1])
+        self.starting[client.init] = client
+
+    def _started(self, client: Client) -> None:
+        """A record of a process on its way, or the end of its channel: it runs, or has failed."""
+        message = linux.receive(client.init)
+        kind, value = marshal.loads(message) if message else ("", None)
+        if kind in ("ready", "warn"):
+            self.starting[client.init] = client
+            return
+        os.close(client.init)
+        client.init = -1
+        if kind:
+            self._send(client, "error", value)
+            return
+        self._send(client, "running", client.pid, (client.master,) if client.master >= 0 else ())
+
+    def _kill(self, client: Client, number: int) -> None:
+        if client.pid:
+            try:
+                os.kill(client.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """A child of the keeper has ended; whether it was one of ours.  `status` as of os.waitstatus_to_exitcode."""
+        for client in [*self.clients.values(), *self.starting.values()]:
+            if client.pid == pid:
+                client.pid = 0
+                while client.init >= 0:  # it ended before its channel was read: what it said last is there
+                    self.starting.pop(client.init, None)
+                    self._started(client)
+                self._send(client, "exit", status if status >= 0 else EXIT_SIGNAL - status)
+                return True
+        if pid in self.orphans:
+            self.orphans.remove(pid)
+            return True
+        return False
+
+    # -- what is sent --
+
+    def show(self, stream: str, chunk: bytes) -> None:
+        """Pass on what the command printed."""
+        for client in list(self.clients.values()):
+            if client.kind == "attach":
+                client.queued += len(chunk)
+                self._send(client, stream, chunk)
+        self._flow()
+
+    def _flow(self) -> None:
+        if self.keeper.streams:
+            self.keeper.streams.paused = self.awaited or any(
+                client.queued > _BACKLOG for client in self.clients.values()
+            )
+
+    def _send(self, client: Client, kind: str, value: "Any", fds: tuple[int, ...] = ()) -> None:
+        client.queue.append((kind, value, fds))
+        self._flush(client)
+
+    def _flush(self, client: Client) -> None:
+        while client.queue:
+            kind, value, fds = client.queue[0]
+            try:
+                channel.send(client.sock, kind, value, fds)
+            except BlockingIOError:
+                return
+            except OSError:  # gone, or (at the end) not listening
+                self._forget(client)
+                return
+            client.queue.pop(0)
+            for fd in fds:
+                os.close(fd)
+            if kind in ("stdout", "stderr"):
+                client.queued -= len(value)
+                self._flow()
+
+    def give_up(self) -> None:
+        """Who was to attach will not come."""
+        self.awaited = False
+        self._flow()
+
+    def finish(self, status: int) -> None:
+        """The container has ended: tell all; who does not listen for a while misses it."""
+        for client in list(self.clients.values()):
+            if client.kind in ("attach", "wait"):
+                client.sock.settimeout(_PATIENCE)
+                self._send(client, "exit", status)

@@ -1,0 +1,92 @@
+"""`sbx exec CONTAINER CMD`: a further process in a running container.  (front, hot)
+
+The container's keeper starts it, with our own descriptors 0, 1 and 2, or with a terminal whose master end comes back to
+us; we wait, and pass signals on.  When we end, so does it, unless it was detached.
+"""
+
+import os
+import select
+
+from sandbox import channel, paths, state, values
+from sandbox.errors import EXIT_FAILED, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal  # the same names, with types; importing it costs 4 ms
+    from typing import Any
+else:
+    import _signal
+
+_FORWARDED = (1, 2, 3, 10, 12, 14, 15)
+
+
+def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
+    """Run a command in a running container; returns its exit status."""
+    known = state.find(f"{paths.store()}/containers", operands[0])
+    if known.status != "running":
+        raise SandboxError(
+            "execute in container", operands[0], detail=f"it is {known.status}",
+            hint=f"`sbx start {operands[0]}` starts it" if known.status in ("created", "exited") else "",
+        )  # fmt: skip
+    if len(operands) < 2:
+        raise SandboxError(
+            "execute in container", operands[0], detail="no command given", hint="sbx exec NAME COMMAND..."
+        )
+    made: dict[str, Any] = {"process": {"env": []}}
+    values.environment(made, opts["env"], opts["env_file"])
+    wanted = {
+        "args": operands[1:], "env": made["process"]["env"], "user": opts["user"], "tty": opts["tty"],
+        "cwd": values.absolute(opts["workdir"], "--workdir") if opts["workdir"] else "",
+        "stdin": opts["interactive"], "detach": opts["detach"],
+    }  # fmt: skip
+    sock = channel.connect(known.directory)
+    fds = [0, 1, 2, *values.descriptors(opts["preserve_fds"], ())]
+    if opts["detach"]:
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        fds[:3] = [null, null, null]
+    channel.send(sock, "exec", wanted, fds)
+    kind, value, more = channel.receive(sock)
+    if kind == "error":
+        raise SandboxError.from_tuple(value)
+    if kind != "running":
+        raise SandboxError("execute in container", operands[0], detail="it has ended")
+    if opts["detach"]:
+        return 0
+
+    def pass_on(number: int, _: object) -> None:
+        try:
+            channel.send(sock, "signal", number)
+        except OSError:
+            pass  # it has ended
+
+    for number in _FORWARDED:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, pass_on)
+    return _with_terminal(sock, more[0], opts["interactive"]) if more else _wait(sock)
+
+
+def _wait(sock: "Any") -> int:
+    kind, value, _ = channel.receive(sock)
+    if kind == "exit":
+        return int(value)
+    raise SandboxError("execute in container", detail="the container has ended", code=EXIT_FAILED)
+
+
+def _with_terminal(sock: "Any", master: int, interactive: bool) -> int:
+    """Be the terminal of the process until it ends."""
+    from sandbox import console
+
+    terminal = console.Console(master, interactive=interactive)
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    terminal.start(poll)
+    try:
+        while True:
+            events = poll.poll()
+            terminal.copy(events, poll)
+            if any(fd == sock.fileno() for fd, _ in events):
+                status = _wait(sock)
+                terminal.finish()
+                return status
+    finally:
+        terminal.restore()

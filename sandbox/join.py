@@ -1,0 +1,103 @@
+"""A further process in a running container: the same namespaces, rights and filter as the command's.  (launch, hot)
+
+    keeper                                   child, cloned into the container's pid namespace
+      setns(pid), clone, setns(back)  ---->    not dumpable; setns(mnt, net, ipc, uts, cgroup)
+                                               session, limits, ids, rights, filter: the init's own steps
+      <----------------- ("error", ...)        or end of file: exec succeeded
+
+The keeper is its parent, so it knows the exit status, and who asked may go away.
+"""
+
+import os
+
+from sandbox import init, linux, plan as plans, spec as oci, users
+from sandbox.errors import EINVAL, SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Spec = dict[str, Any]
+
+# OCI's name of a namespace -> its file; in the order in which they are entered, the mounts last.
+_FILES = {"network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
+
+
+class Namespaces:
+    """Descriptors of the init's own namespaces, opened while its /proc entries can be opened."""
+
+    def __init__(self, pid: int, spec: "Spec") -> None:
+        kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
+        self.pid = _open(f"/proc/{pid}/ns/pid")
+        self.others = tuple(_open(f"/proc/{pid}/ns/{file}") for kind, file in _FILES.items() if kind in kinds)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def make_spec(spec: "Spec", wanted: "dict[str, Any]", root: int) -> "Spec":
+    """The container's spec with the process of a request: {args, env, cwd, user, tty, stdin, fds, ...}.
+
+    `root` is a descriptor of the container's root, for names of users.
+    """
+    process = {**spec["process"], "user": dict(spec["process"]["user"]), "env": list(spec["process"]["env"])}
+    annotations = {**spec["annotations"], "dev.sbx.init": "", "dev.sbx.user": "", "dev.sbx.home": ""}
+    made: Spec = {**spec, "process": process, "annotations": annotations}
+    args = wanted.get("args")
+    if not isinstance(args, list) or not args or not all(isinstance(arg, str) for arg in args):
+        raise SandboxError("execute", "", EINVAL, detail="no command given")
+    process["args"] = args
+    process["terminal"] = False  # its own terminal is made here, not by the mount steps
+    process["cwd"] = wanted.get("cwd") or process["cwd"]
+    annotations["dev.sbx.stdin"] = "" if wanted.get("stdin") or wanted.get("tty") else "null"
+    annotations["dev.sbx.fds"] = ",".join(str(3 + n) for n in range(int(wanted.get("fds", 0))))
+    text = str(wanted.get("user") or "")
+    if text:
+        oci.unset_environment(made, "HOME")
+        annotations["dev.sbx.home"] = "lookup"
+        # The sets of root; for another user `complete` takes all but what was added by name away.
+        process["capabilities"] = wanted["root_capabilities"]
+        users.complete(made, root, text)
+    for entry in wanted.get("env", ()):
+        oci.set_environment(made, *entry.partition("=")[::2])
+    return made
+
+
+def clone(spec: "Spec", bpf: bytes, spaces: Namespaces, stdio: "list[int]", terminal: bool) -> tuple[int, int]:
+    """Start it; (its pid here, channel on which it reports: see init.py).  `stdio`: what becomes 0, 1, 2, 3, ...
+
+    With `terminal` the first of them becomes its controlling terminal.
+    """
+    steps: list[tuple[Any, ...]] = [("undumpable",), ("join", *spaces.others)]
+    steps += [("terminal_of", stdio[0])] if terminal else [("descriptors", *stdio)]
+    plans.process_steps(spec, bpf, steps)
+    ours, theirs = linux.socketpair()
+    here = _open("/proc/self/ns/pid")
+    try:
+        linux.setns(spaces.pid, linux.CLONE_NEWPID)
+        pid = linux.clone(0)
+        if pid == 0:
+            os.close(ours)
+            linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+            init.run(steps, theirs, {})
+    except OSError as error:
+        os.close(ours)
+        raise SandboxError.of("enter container", "", error) from None
+    finally:
+        linux.setns(here, linux.CLONE_NEWPID)
+        os.close(here)
+    os.close(theirs)
+    return pid, ours
+
+
+def terminal(root: int, uid: int) -> tuple[int, int]:
+    """(master, its other end) of a new terminal of the container's own devpts, for a process of `uid`."""
+    try:
+        master = linux.openat2(root, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        linux.ioctl(master, linux.TIOCSPTLCK, bytes(4))
+        peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        os.fchown(peer, uid, -1)
+    except OSError as error:
+        raise SandboxError.of("make terminal", "/dev/pts/ptmx", error) from None
+    return master, peer
