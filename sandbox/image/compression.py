@@ -2,7 +2,10 @@
 
 The first bytes decide, not the media type: tools write wrong ones.  Several members one after another are one stream
 (pigz, eStargz and zstd:chunked write such); bytes that belong to no member are an error, and so is an end in the
-middle.  Each input piece is small, so that a bomb's output comes in bearable portions and the reader can stop it.
+middle.  Each step's output is bounded, so that a bomb's output comes in bearable portions and the reader can stop it.
+
+gzip is most of what there is: isal (Intel's igzip) inflates three times as fast as zlib; where there is no wheel of it,
+zlib does the same work.
 """
 
 from collections.abc import Iterator
@@ -27,17 +30,27 @@ def kind(first: bytes) -> str:
     return ""
 
 
-class _Bounded:
-    """zlib with bounded output per step; the interface of the other three."""
+def _inflater() -> Any:
+    """A decompressor object as zlib has it; 31 is 15 + 16: a gzip header is required."""
+    try:
+        from isal import isal_zlib
 
-    def __init__(self) -> None:
+        return isal_zlib.decompressobj(31)
+    except ImportError:
         import zlib
 
-        self._inner = zlib.decompressobj(31)  # 15 + 16: a gzip header is required
+        return zlib.decompressobj(31)
+
+
+class _Bounded:
+    """gzip with bounded output per step; the interface of the other three."""
+
+    def __init__(self) -> None:
+        self._inner = _inflater()
         self._rest = b""
 
     def decompress(self, piece: bytes) -> bytes:
-        made = self._inner.decompress(piece, _OUT)
+        made: bytes = self._inner.decompress(piece, _OUT)
         self._rest = self._inner.unconsumed_tail
         return made
 
@@ -47,11 +60,12 @@ class _Bounded:
 
     @property
     def eof(self) -> bool:
-        return self._inner.eof
+        return bool(self._inner.eof)
 
     @property
     def unused_data(self) -> bytes:
-        return self._inner.unused_data
+        rest: bytes = self._inner.unused_data
+        return rest
 
 
 def _zstd() -> Any:

@@ -26,7 +26,7 @@ from sandbox.results import receive_result, send_result
 
 _F_SETPIPE_SZ = 1031
 _PIPE = 1 << 20
-_STOPPED = "its reader stopped"
+STOPPED = "its reader stopped"
 
 
 class Expected(NamedTuple):
@@ -69,7 +69,8 @@ def _hasher(digest: str) -> Any:
     return hashlib.sha512() if digest.startswith("sha512:") else hashlib.sha256()
 
 
-def _write_all(fd: int, piece: bytes) -> None:
+def write_all(fd: int, piece: bytes) -> None:
+    """All of `piece` to a blocking descriptor."""
     view = memoryview(piece)
     while view:
         view = view[os.write(fd, view) :]
@@ -139,22 +140,31 @@ def consume(feeder: Feeder, function: Callable[[], Any]) -> tuple[Any, dict[str,
         try:
             feeder.finish()
         except SandboxError as cause:
-            if cause.detail != _STOPPED:
+            if cause.detail != STOPPED:
                 raise cause from None
         raise
     return value, feeder.finish()
 
 
 def _feed(pieces: Iterator[bytes], out: int, tee: int, expected: Expected, what: str, label: str) -> dict[str, Any]:
+    facts = pump(pieces, lambda piece: write_all(out, piece), tee, expected, what, label)
+    os.close(out)
+    return facts
+
+
+def pump(
+    pieces: Iterator[bytes], write: Callable[[bytes], None], tee: int, expected: Expected, what: str, label: str = ""
+) -> dict[str, Any]:
+    """Stored bytes to `tee` (-1: nowhere), plain bytes to `write`, both hashed; facts as `Feeder.finish` has them."""
     progress = Progress(label, expected.size)
     try:
-        return _pump(pieces, out, tee, expected, what, progress)
+        return _pump(pieces, write, tee, expected, what, progress)
     finally:
         progress.end()
 
 
 def _pump(
-    pieces: Iterator[bytes], out: int, tee: int, expected: Expected, what: str, progress: Progress
+    pieces: Iterator[bytes], write: Callable[[bytes], None], tee: int, expected: Expected, what: str, progress: Progress
 ) -> dict[str, Any]:
     stored, plain = _hasher(expected.digest), hashlib.sha256()
     counts = {"stored": 0, "plain": 0}
@@ -171,7 +181,7 @@ def _pump(
             stored.update(piece)
             if tee >= 0:
                 try:
-                    _write_all(tee, piece)
+                    write_all(tee, piece)
                 except OSError as found:
                     hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
                     raise SandboxError.of("copy layer", what, found, hint) from None
@@ -184,13 +194,13 @@ def _pump(
         if counts["plain"] > limits.RATIO_FREE and counts["plain"] > limits.RATIO * counts["stored"]:
             raise SandboxError(
                 "decompress", what, detail=f"grows more than {limits.RATIO} times: a decompression bomb",
+                hint="an image that is meant so can be let in: see SBX_LIMITS",
             )  # fmt: skip
         plain.update(piece)
         try:
-            _write_all(out, piece)
+            write(piece)
         except BrokenPipeError:
-            raise SandboxError("read layer", what, detail=_STOPPED) from None
-    os.close(out)
+            raise SandboxError("read layer", what, detail=STOPPED) from None
     facts = {
         "digest": f"{stored.name}:{stored.hexdigest()}",
         "size": counts["stored"],

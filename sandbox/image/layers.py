@@ -15,14 +15,14 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox import idmap, linux, trees, userns
 from sandbox.errors import SandboxError, printable, tell
 from sandbox.image.archive import Layer
-from sandbox.image.feeder import Expected, Feeder, consume
+from sandbox.image.lanes import Job, work
 from sandbox.image.layout import try_lock
-from sandbox.image.unpack import unpack
+from sandbox.image.scan import check_ids
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW, _OLD = ".new-", ".old-"
@@ -49,6 +49,20 @@ def _error(step: str, subject: str, found: OSError) -> SandboxError:
     return SandboxError.of(step, subject, found, hint)
 
 
+class Claim(NamedTuple):
+    """A layer that this process makes: its names while and after, the locked outer folder, and `fs` in it."""
+
+    temporary: str
+    final: str
+    fd: int
+    folder: int
+
+
+def warned(layer: Layer, found: dict[str, Any]) -> list[str]:
+    """The warnings of one layer, as users see them."""
+    return [f"layer {short(layer.diff_id)}: {printable(text)}" for text in found["warnings"]]
+
+
 class Layers:
     """The folder `layers` of a store."""
 
@@ -65,36 +79,79 @@ class Layers:
     # -- make --
 
     def make(self, layer: Layer, maps: dict[str, Any], label: str = "") -> list[str]:
-        """Unpack `layer` under `maps` unless it is there; warnings for the user.
+        """Unpack `layer` under `maps` unless it is there, or somebody else does it meanwhile; warnings for the user.
 
-        SandboxError "unpack layer", "verify layer", ... with nothing left behind.
+        SandboxError "read layer", "unpack layer", "verify layer", ... with nothing left behind.
         """
-        final = self.path(layer.diff_id, maps["variant"])
-        if os.path.isdir(f"{final}/fs"):
+        claim = self.claim(layer.diff_id, maps, wait=True)
+        if not claim:
             return []
+        try:
+            what = short(layer.diff_id)
+            found = work([Job(layer, what, folder=claim.folder, label=label)], maps)
+            check_ids(found, maps, what)
+            self.sync([claim])
+            self.name([claim])
+            return warned(layer, found[0])
+        finally:
+            self.abandon([claim])
+
+    def claim(self, diff_id: str, maps: dict[str, Any], *, wait: bool) -> Claim | None:
+        """The right to make a layer; None when it is there, or when somebody else makes it and `wait` is not set.
+
+        Who holds claims must not wait for others: two that take the same layers in another order would wait for ever.
+        """
+        final = self.path(diff_id, maps["variant"])
+        if os.path.isdir(f"{final}/fs"):
+            return None
         try:
             os.makedirs(self.folder, 0o700, exist_ok=True)
             temporary = f"{self.folder}/{_NEW}{os.path.basename(final)}"
-            fd = self._claim(temporary, final)
+            fd = self._lock_new(temporary, final, wait=wait)
             if fd < 0:
-                return []
+                return None
+            claim = Claim(temporary, final, fd, -1)
             try:
-                warnings = self._fill(fd, layer, maps, label)
-                # The files first, then the name: after a power loss a layer that has its name is whole.
-                linux.syncfs(fd)
-                os.rename(temporary, final)
-                return warnings
+                os.mkdir("fs", 0o755, dir_fd=fd)
+                claim = claim._replace(folder=os.open("fs", _FOLDER, dir_fd=fd))
+                _give_to_root_of(claim.folder, maps)
             except BaseException:
-                with contextlib.suppress(OSError, SandboxError):
-                    _remove(temporary, fd)
+                self.abandon([claim])
                 raise
-            finally:
-                os.close(fd)
+            return claim
         except OSError as found:
-            raise _error("unpack layer", short(layer.diff_id), found) from None
+            raise _error("unpack layer", short(diff_id), found) from None
 
     @staticmethod
-    def _claim(temporary: str, final: str) -> int:
+    def sync(claims: list[Claim]) -> None:
+        """The files first, then the names: after a power loss a layer that has its name is whole."""
+        try:
+            linux.syncfs(claims[0].fd)  # one for all, and for what else there is to be written on this disk
+        except OSError as found:
+            raise _error("unpack layer", os.path.basename(claims[0].final)[:12], found) from None
+
+    @staticmethod
+    def name(claims: list[Claim]) -> None:
+        """Give finished and synced layers their names."""
+        for claim in claims:
+            try:
+                os.rename(claim.temporary, claim.final)
+            except OSError as found:
+                raise _error("unpack layer", os.path.basename(claim.final)[:12], found) from None
+
+    @staticmethod
+    def abandon(claims: list[Claim]) -> None:
+        """Remove what has no name yet, and let go of all; harmless after `name`."""
+        for claim in claims:
+            if claim.folder >= 0:
+                os.close(claim.folder)
+            with contextlib.suppress(OSError, SandboxError):
+                if _same(claim.fd, claim.temporary):
+                    _remove(claim.temporary, claim.fd)
+            os.close(claim.fd)
+
+    @staticmethod
+    def _lock_new(temporary: str, final: str, *, wait: bool) -> int:
         """A locked, empty temporary folder, or -1 when somebody else has finished the layer meanwhile."""
         while True:
             with contextlib.suppress(FileExistsError):
@@ -103,7 +160,11 @@ class Layers:
                 fd = os.open(temporary, _FOLDER)
             except FileNotFoundError:
                 continue
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            if not wait and not try_lock(fd, fcntl.LOCK_EX):
+                os.close(fd)
+                return -1
+            if wait:
+                fcntl.flock(fd, fcntl.LOCK_EX)
             if os.path.isdir(f"{final}/fs"):
                 if _same(fd, temporary):
                     os.rmdir(temporary)
@@ -114,25 +175,6 @@ class Layers:
                     _empty(fd)  # its maker was killed
                 return fd
             os.close(fd)
-
-    @staticmethod
-    def _fill(fd: int, layer: Layer, maps: dict[str, Any], label: str) -> list[str]:
-        os.mkdir("fs", 0o755, dir_fd=fd)
-        fs = os.open("fs", _FOLDER, dir_fd=fd)
-        what = short(layer.diff_id)
-        try:
-            _give_to_root_of(fs, maps)
-            feeder = Feeder(layer.pieces, Expected(layer.digest, layer.size, layer.diff_id), what, label=label)
-            try:
-                squash = maps["variant"] == "single"
-                told, _ = consume(
-                    feeder, lambda: userns.call(maps, lambda: unpack(fs, feeder.file, what, squash=squash))
-                )
-                return [f"layer {what}: {printable(text)}" for text in told["warnings"]]
-            finally:
-                feeder.stop()
-        finally:
-            os.close(fs)
 
     # -- remove --
 

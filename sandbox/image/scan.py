@@ -1,7 +1,7 @@
-"""Read a whole layer before anything of it is extracted: names, sizes, owners.  (cold)
+"""What the headers of a layer say: names, sizes, owners, and whether the id map has them all.  (cold)
 
-The answer to "can this be unpacked here" comes from the headers of all layers, so an image that needs more ids than
-the map has leaves nothing behind, and the message can say how many it needs.
+The answer to "can this be unpacked here" comes from the headers of all layers, before any of them gets its name: an
+image that needs more ids than the map has leaves nothing behind, and the message can say how many it needs.
 """
 
 import os
@@ -39,29 +39,56 @@ def whiteout(entry: Entry) -> str:
     return "." if hidden.startswith(WHITEOUT) else hidden
 
 
+class Seen:
+    """What the headers of a layer have told so far."""
+
+    def __init__(self) -> None:
+        self.uids: set[int] = {0}
+        self.gids: set[int] = {0}
+
+    def add(self, entry: Entry) -> str:
+        """Take one entry in; what `whiteout` says of it.  TarError for what makes no sense wherever it is unpacked."""
+        hidden = whiteout(entry)
+        if not hidden:
+            if entry.uid not in self.uids or entry.gid not in self.gids:
+                self.uids.add(entry.uid)
+                self.gids.add(entry.gid)
+                if max(entry.uid, entry.gid) > limits.ID_MAX:
+                    raise TarError(f"entry `{entry.name[:200]}` belongs to id {max(entry.uid, entry.gid)}")
+            if entry.kind == "link":
+                split_name(entry.linkname)
+        return hidden
+
+    def facts(self, stream: TarStream) -> dict[str, Any]:
+        """{"entries", "bytes", "uids", "gids"}"""
+        return {
+            "entries": stream.count, "bytes": stream.bytes, "uids": sorted(self.uids), "gids": sorted(self.gids),
+        }  # fmt: skip
+
+
 def scan(file: BinaryIO, what: str, *, must_end: bool = False) -> dict[str, Any]:
     """{"entries", "bytes", "uids", "gids"} of a plain layer, read to its end; SandboxError "read layer" if broken.
 
     `must_end`: an archive without end marker is truncated (nothing else would tell when no digest is known).
     """
     stream = TarStream(file)
-    uids: set[int] = {0}
-    gids: set[int] = {0}
+    seen = Seen()
     try:
         while entry := stream.next():
-            if not whiteout(entry):
-                uids.add(entry.uid)
-                gids.add(entry.gid)
-                if max(entry.uid, entry.gid) > limits.ID_MAX:
-                    raise TarError(f"entry `{entry.name[:200]}` belongs to id {max(entry.uid, entry.gid)}")
-                if entry.kind == "link":
-                    split_name(entry.linkname)
+            seen.add(entry)
         if must_end and not stream.complete:
             raise TarError("the archive ends in the middle")
         stream.drain()
     except TarError as found:
         raise tar_error("read layer", what, found) from None
-    return {"entries": stream.count, "bytes": stream.bytes, "uids": sorted(uids), "gids": sorted(gids)}
+    return seen.facts(stream)
+
+
+def fits(seen: Seen, maps: dict[str, Any]) -> bool:
+    """Whether the map has all owners; with one mapped id all files get that one."""
+    if maps["variant"] == "single":
+        return True
+    return _unmapped(sorted(seen.uids), maps["uid"]) < 0 and _unmapped(sorted(seen.gids), maps["gid"]) < 0
 
 
 def _unmapped(ids: list[int], entries: "list[tuple[int, int, int]]") -> int:

@@ -19,9 +19,10 @@ from sandbox.image import limits, manifest, reference
 from sandbox.image.archive import Image, Layer, entry_name, layer_type, make_manifest, oci_image
 from sandbox.image.feeder import Expected, Feeder, consume
 from sandbox.image.files import blob_name, verified
+from sandbox.image.intake import Intake, checked_kind
 from sandbox.image.layers import Layers, hexes, short
 from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
-from sandbox.image.scan import check_ids, scan
+from sandbox.image.scan import scan
 
 SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
 _OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes"}
@@ -155,10 +156,7 @@ class Store:
                 found, facts = consume(feeder, lambda: scan(feeder.file, what, must_end=must_end))
             finally:
                 feeder.stop()
-            if facts["kind"] not in ("", "gzip", "zstd"):
-                raise SandboxError(
-                    "read layer", what, detail=f"layers compressed by {facts['kind']} do not exist in OCI"
-                )
+            checked_kind(facts["kind"], what)
             writer.commit(facts["digest"])
         finally:
             writer.abandon()
@@ -172,18 +170,13 @@ class Store:
         """Copy, check, unpack and name an image; (its id, warnings).  Under the content lock; see `taking`."""
         what = image.names[0] if image.names else image.id[:12]
         count = len(image.layers)
-        kept: list[Layer] = []
-        scans = []
-        for number, layer in enumerate(image.layers, 1):
-            here, found = self.keep_layer(layer, "" if quiet else f"read layer {number}/{count}")
-            kept.append(here)
-            scans.append(found)
-        check_ids(scans, maps, what)
-        warnings = []
-        for number, layer in enumerate(kept, 1):
-            if not quiet and not os.isatty(2):
-                tell(f"layer {number}/{count} {short(layer.diff_id)} {layer.size} bytes")
-            warnings += self.layers.make(layer, maps, "" if quiet else f"unpack layer {number}/{count}")
+        labels = ["" if quiet else f"layer {number}/{count}" for number in range(1, count + 1)]
+        lines = [
+            "" if quiet or os.isatty(2) else f"layer {number}/{count} {short(layer.diff_id)} {layer.size} bytes"
+            for number, layer in enumerate(image.layers, 1)
+        ]
+        intake = Intake(self.layout, self.layers, self.records, maps)
+        kept, scans, warnings = intake.take(image.layers, what, labels, lines)
         self.layout.add(image.config_raw)
         raw = image.manifest_raw or make_manifest(image.config_raw, [(l.media_type, l.digest, l.size) for l in kept])
         digest = self.layout.add(raw)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from sandbox import linux, trees
 from sandbox.errors import SandboxError
-from sandbox.image.scan import OPAQUE, whiteout
+from sandbox.image.scan import OPAQUE, Seen, fits
 from sandbox.image.tarstream import Entry, TarError, TarStream, error as tar_error, split_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,6 +43,10 @@ def owner_record(uid: int, gid: int) -> bytes:
         return bytes([*out, value])
 
     return b"".join(tag + varint(value) for tag, value in ((b"\x08", uid), (b"\x10", gid)) if value)
+
+
+class _Misplaced(TarError):
+    """An entry that is well formed, but can not be written where it wants to be."""
 
 
 class Unpacker:
@@ -94,7 +98,7 @@ class Unpacker:
     @staticmethod
     def _parent_error(path: str, error: OSError) -> Exception:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            return TarError(f"an entry below `{path[:200]}` goes through something that is not a folder")
+            return _Misplaced(f"an entry below `{path[:200]}` goes through something that is not a folder")
         return error
 
     def _parent_of(self, parts: list[str], *, make: bool = True) -> int:
@@ -123,9 +127,9 @@ class Unpacker:
 
     # -- entries --
 
-    def add(self, entry: Entry, stream: TarStream) -> None:
-        """Write one entry; TarError when it makes no sense, OSError when the file system refuses."""
-        hidden = whiteout(entry)
+    def add(self, entry: Entry, stream: TarStream, hidden: str) -> None:
+        """Write one entry, of which `whiteout` said `hidden`; TarError when it makes no sense, OSError when the file
+        system refuses."""
         if hidden:
             if hidden == OPAQUE:
                 self._set_opaque(entry.parts[:-1])
@@ -133,7 +137,7 @@ class Unpacker:
                 self._whiteout(entry.parts, hidden)
         elif not entry.parts:
             if entry.kind != "dir":
-                raise TarError(f"entry `{entry.name[:200]}` replaces the root folder")
+                raise _Misplaced(f"entry `{entry.name[:200]}` replaces the root folder")
             self._metadata(self._root, entry)
             self._folders["."] = entry.mtime
         elif entry.kind in ("char", "block"):
@@ -193,7 +197,7 @@ class Unpacker:
 
     def _symlink(self, entry: Entry, parent: int, leaf: str, stream: TarStream) -> None:
         if not entry.linkname or "\0" in entry.linkname:
-            raise TarError(f"symbolic link `{entry.name[:200]}` has no target")
+            raise _Misplaced(f"symbolic link `{entry.name[:200]}` has no target")
         try:
             os.symlink(entry.linkname, leaf, dir_fd=parent)
         except FileExistsError:
@@ -212,7 +216,9 @@ class Unpacker:
     def _link(self, entry: Entry, parent: int, leaf: str, stream: TarStream) -> None:
         """A second name of a file of this layer.  (The image spec: the target is in the same layer.)"""
         target = split_name(entry.linkname)
-        wrong = TarError(f"hard link `{entry.name[:200]}` to `{entry.linkname[:200]}`, which is no file of this layer")
+        wrong = _Misplaced(
+            f"hard link `{entry.name[:200]}` to `{entry.linkname[:200]}`, which is no file of this layer"
+        )
         if not target or target == entry.parts:
             raise wrong
         try:
@@ -309,25 +315,39 @@ def _times(mtime: int) -> tuple[int, int]:
     return mtime, mtime
 
 
-def unpack(root: int, file: BinaryIO, what: str, *, squash: bool) -> dict[str, Any]:
-    """The plain layer `file` onto the empty folder `root`, to the end of the stream; {"warnings": [...]}.
+def unpack(root: int, file: BinaryIO, what: str, maps: dict[str, Any]) -> dict[str, Any]:
+    """The plain layer `file` onto the empty folder `root`, to the end of the stream.
 
-    SandboxError "unpack layer" `what`.  What was written until an error stays: the caller throws the folder away.
+    {"warnings"} and what `scan` finds.  From the first entry on whose owner the map does not have, nothing more is
+    written and the rest is only read: the caller's `check_ids` tells, with the greatest id there is.
+    SandboxErrors "read layer" and "unpack layer" `what`.  What was written until then stays: the caller throws the
+    folder away.
     """
     os.umask(0)
-    unpacker = Unpacker(root, squash=squash)
+    unpacker: Unpacker | None = Unpacker(root, squash=maps["variant"] == "single")
     stream = TarStream(file)
+    seen = Seen()
+    owners = 0
     name = ""
     try:
         os.fchmod(root, 0o755)
         os.fchown(root, 0, 0)
         while entry := stream.next():
             name = entry.name
-            unpacker.add(entry, stream)
+            hidden = seen.add(entry)
+            if owners != len(seen.uids) + len(seen.gids):
+                owners = len(seen.uids) + len(seen.gids)
+                if not fits(seen, maps):
+                    unpacker = None
+            if unpacker:
+                unpacker.add(entry, stream, hidden)
         stream.drain()
-        return {"warnings": unpacker.finish()}
-    except TarError as found:
+        name = ""
+        return {"warnings": unpacker.finish() if unpacker else [], **seen.facts(stream)}
+    except _Misplaced as found:
         raise tar_error("unpack layer", what, found) from None
+    except TarError as found:
+        raise tar_error("read layer", what, found) from None
     except OSError as found:
         raise _refused(found, what, name) from None
     except OverflowError:
