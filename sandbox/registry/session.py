@@ -75,7 +75,9 @@ class Session:
         with self._lock:
             if not self._searched:
                 if self._creds:
-                    user, _, password = self._creds.partition(":")
+                    user, colon, password = self._creds.partition(":")
+                    if not user or not colon:  # what was given is not shown: it may be the password alone
+                        raise SandboxError("read credentials", "--creds", detail="not USER:PASSWORD")
                     self._found = Credentials(user, password, "", "--creds")
                 else:
                     self._found = credentials.find(self.host, self.repository, self._authfile)

@@ -7,7 +7,6 @@ our password sent there, or use us to reach a machine of the local network: `tru
 
 import base64
 import os
-import socket
 import time
 import urllib.parse
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from sandbox.registry import proxies
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.transport import Transport
-from sandbox.registry.urls import Url, inward
+from sandbox.registry.urls import Url, leads_inward
 
 TOKEN_BYTES = 1 << 20
 _LONGEST = 64 << 10  # characters of one token
@@ -80,19 +79,10 @@ def reachable(transport: Transport, realm: Url) -> None:
     """SandboxError when the token server is an address that only this machine or its link knows, and the registry is not."""
     if transport.at_home(realm.host):
         return
-    refused = RegistryError(
-        _STEP, transport.registry, detail=f"its token server is at an address of this machine ({realm.netloc})"
-    )
-    if inward(realm.host):
-        raise refused
-    if proxies.proxy_for(realm.scheme, realm.host, realm.port):
-        return  # the proxy resolves the name
-    try:
-        found = socket.getaddrinfo(realm.host, realm.port, type=socket.SOCK_STREAM)
-    except OSError:
-        return  # connecting will say so
-    if any(inward(str(entry[4][0])) for entry in found):
-        raise refused
+    if leads_inward(realm):
+        raise RegistryError(
+            _STEP, transport.registry, detail=f"its token server is at an address of this machine ({realm.netloc})"
+        )
 
 
 def basic(found: Credentials) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError
 
 import sandbox
 from sandbox.errors import SandboxError
@@ -32,7 +32,7 @@ from sandbox.registry.faults import (
     status_error,
     unreachable,
 )
-from sandbox.registry.urls import Url, inward
+from sandbox.registry.urls import Url, inward, leads_inward
 
 CONNECT_SECONDS = 15.0
 IDLE_SECONDS = 30.0  # without a byte
@@ -122,6 +122,7 @@ class Transport:
         self._lock = threading.Lock()
         self.home_host = Url(f"https://{registry}/", "use registry").host
         self._home_inward = inward(self.home_host)
+        self._outside: set[tuple[str, str, int]] = set()  # where redirects lead to, looked up once
 
     def close(self) -> None:
         with self._lock:
@@ -132,6 +133,13 @@ class Transport:
     def at_home(self, host: str) -> bool:
         """Whether `host` is the registry's own, or both are this machine."""
         return host == self.home_host or (proxies.loopback(host) and proxies.loopback(self.home_host))
+
+    def _inward(self, url: Url) -> bool:
+        if url.origin not in self._outside:
+            if leads_inward(url):
+                return True
+            self._outside.add(url.origin)
+        return False
 
     def wait(self, seconds: float) -> None:
         sleep(seconds)
@@ -210,7 +218,7 @@ class Transport:
             following = url.join(target, step)
             if url.scheme == "https" and following.scheme != "https":
                 raise RegistryError(step, subject, detail=f"redirected from https to plain http ({following.netloc})")
-            if not self._home_inward and inward(following.host):
+            if not self._home_inward and following.origin != url.origin and self._inward(following):
                 raise RegistryError(
                     step, subject, detail=f"redirected to an address of this machine ({following.netloc})"
                 )
@@ -240,7 +248,8 @@ class Transport:
         """Seconds until the next attempt after a connection failure; negative: it would fail the same way."""
         if attempt >= self.retries or lasting(error):
             return -1.0
-        if attempt and isinstance(innermost(error), ConnectionRefusedError):
+        nobody = isinstance(innermost(error), ConnectionRefusedError) or isinstance(error, ConnectTimeoutError)
+        if attempt and nobody:
             return -1.0  # nobody listens: one more attempt is enough for a service that is being restarted
         return backoff(attempt)
 

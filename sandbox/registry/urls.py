@@ -1,6 +1,7 @@
 """URLs that a registry may send us to, in parts that can be compared.  (cold)"""
 
 import ipaddress
+import socket
 import urllib.parse
 
 from sandbox.registry import proxies
@@ -49,3 +50,16 @@ def inward(host: str) -> bool:
         return host.endswith((".localhost", ".internal"))
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast)
+
+
+def leads_inward(url: Url) -> bool:
+    """As `inward`, and with the addresses that the name resolves to (127.1, a DNS entry); not when a proxy resolves it."""
+    if inward(url.host):
+        return True
+    if proxies.proxy_for(url.scheme, url.host, url.port):
+        return False
+    try:
+        found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # labels that IDNA does not take
+        return False  # connecting will say so
+    return any(inward(str(entry[4][0])) for entry in found)

@@ -3,13 +3,15 @@
 import base64
 import json
 import os
+import select
+import socket
 import stat
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
-from hostile import Hostile
+from hostile import Hostile, Request, manifest_bytes
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from sandbox.errors import SandboxError
@@ -275,6 +277,43 @@ def test_request_through_a_proxy(hostile, monkeypatch: pytest.MonkeyPatch, trust
     assert (
         "407" in str(found.value) and "proxypass" not in str(found.value) and proxy.secrets_seen("registrypass") == []
     )
+
+
+def test_tls_through_a_proxy(hostile, monkeypatch: pytest.MonkeyPatch, trusting: str) -> None:
+    """The tunnel of CONNECT: the proxy sees neither the request nor the registry's credentials."""
+    proxy: Hostile = hostile(tls=None)
+    server: Hostile = hostile()
+    server.serve_manifest(manifest_bytes(b"layer"))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+
+    def tunnel(request: Request) -> None:
+        request.handler.close_connection = True
+        request.handler.connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", server.port)) as other:
+            ends = {request.handler.connection: other, other: request.handler.connection}
+            while True:
+                for ready in select.select(list(ends), [], [])[0]:
+                    raw = ready.recv(65536)
+                    if not raw:
+                        return
+                    ends[ready].sendall(raw)
+
+    proxy.routes["CONNECT registry.test:443"] = tunnel
+    with Client(normal("registry.test/a/b:1"), cert_dir=trusting, creds="u:registrypass") as client:
+        assert client.manifest("1").raw == manifest_bytes(b"layer")
+    assert len(proxy.requests) == 1 and proxy.secrets_seen("registrypass", "manifests") == []
+
+
+@pytest.mark.parametrize("creds", ["onlythepassword", ":p"])
+def test_creds_without_a_user(hostile, trusting: str, creds: str) -> None:
+    server: Hostile = hostile()
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(401, WWW_Authenticate='Basic realm="x"')
+    with (
+        Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting, creds=creds) as client,
+        pytest.raises(SandboxError) as found,
+    ):
+        client.manifest("1")
+    assert "USER:PASSWORD" in str(found.value) and creds not in str(found.value)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://", "http://[::1", "ftp://me:proxypass@x"])

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from hostile import MANIFEST, Hostile, Request, manifest_bytes, sha256
+from hypothesis import given, strategies as st
 from registries import PASSWORD, USER
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
-from sandbox.registry import downloads, transport
+from sandbox.registry import downloads, faults, manifests, transport, urls
 from sandbox.registry.client import Client
 from sandbox.registry.faults import RegistryError
 
@@ -149,6 +150,34 @@ def test_server_text_is_printable_and_without_secrets(hostile: Make, ask) -> Non
     server.routes["/v2/a/b/manifests/1"] = basic(lambda request: request.answer(403, words.encode()))
     found = failing(lambda: ask(server).manifest("1"))
     assert "\\x1b" in str(found) and "abcdefghijklmnop" not in str(found) and "***" in str(found)
+
+
+@given(
+    st.binary(max_size=200) | st.sampled_from([RAW, b"{}", b"[]"]),
+    st.text(max_size=60) | st.sampled_from([MANIFEST, "", "text/html"]),
+)
+def test_any_manifest(raw: bytes, content_type: str) -> None:
+    try:
+        assert manifests.media_type_of(raw, content_type, manifests.ACCEPT, "x") in manifests.ACCEPT
+    except SandboxError as error:
+        assert error.step == "pull manifest" and str(error).isprintable()
+
+
+@given(st.binary(max_size=300))
+def test_any_error_text(raw: bytes) -> None:
+    assert len(faults.words_of(raw, ["secret"])) <= 300
+
+
+@given(st.text(max_size=60) | st.text(alphabet="htps:/[]@.%0a1\\\n é", max_size=40).map("https://".__add__))
+def test_any_url(text: str) -> None:
+    for make in (lambda: urls.Url(text, "x"), lambda: urls.Url("https://a.example/b", "x").join(text, "x")):
+        try:
+            found = make()
+            assert (
+                found.scheme in ("http", "https") and found.host and 0 < found.port < 65536 and found.text.isprintable()
+            )
+        except SandboxError as error:
+            assert str(error).isprintable()
 
 
 # -- status codes, retries --
@@ -348,10 +377,13 @@ def test_inward(host: str) -> None:
     assert not transport.inward("192.0.2.1") and not transport.inward("example.org")
 
 
-def test_redirect_into_this_machine(hostile: Make, ask) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "0x7f000001", "localhost"])
+def test_redirect_into_this_machine(hostile: Make, ask, host: str) -> None:
     """Only a registry that is at this machine itself may point to it."""
     server, other = hostile(), hostile()
-    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(302, Location=f"{other.url}/x")
+    server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(
+        302, Location=f"https://{host}:{other.port}/x"
+    )
     client = ask(server)
     client._session(client._sources()[0].endpoint).transport._home_inward = False
     assert "address of this machine" in failing(lambda: client.manifest("1")).detail

@@ -126,6 +126,10 @@ def test_trusted_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "not an http or https"),
         ("gopher://127.0.0.1/", "not an http or https"),
         ("https://u:p@127.0.0.1/", "without a user"),
+        ("https://" + "a" * 70 + ".example/", ""),
+        ("https://a..b/", ""),
+        ("https://%31%32%37.0.0.1/", ""),
+        ("https://127.1:1/", ""),
     ],
 )
 def test_realms_that_are_not_asked(hostile: Make, trusting: str, realm: str, words: str) -> None:

@@ -101,6 +101,13 @@ def test_login_on_a_terminal(sbx: Sbx, registry: Registry, nobodys_files: Path, 
     assert PASSWORD.encode() not in seen
 
 
+def test_tls_verify_false(call: Call, registry: Registry) -> None:
+    done = call(
+        "login", "--tls-verify=false", "-u", USER, "--password-stdin", registry.host, input=PASSWORD, secure=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Login Succeeded!\n", "")
+
+
 def test_login_over_plain_http(call: Call, hostile: Callable[..., Hostile]) -> None:
     server = hostile(tls=None)
     done = call("login", "-u", USER, "--password-stdin", server.host, input=PASSWORD, secure=False)
