@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from support import Sbx
 
-from sandbox import linux
+from sandbox import channel, linux
 from sandbox.profile import calls
 
 MACHINE = os.uname().machine
@@ -141,8 +141,13 @@ VIEWS = {
     "run-single": ["run", "--userns", "single", "host:"],
     "run-host-network": ["run", "--network", "host", "host:"],
     "wrap": ["wrap", "--"],
+    # in a container that `run -d` of the first word after it made
+    "exec": ["exec", "run"],
+    "exec-user": ["exec", "-u", "1000", "run"],
+    "exec-init": ["exec", "run-init"],
+    "exec-single": ["exec", "run-single"],
 }
-RUN = ("run", "run-user", "run-init", "run-single")
+RUN = ("run", "run-user", "run-init", "run-single", "exec", "exec-user", "exec-init", "exec-single")
 SECRET = {"SBX_TEST_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2", "SSH_AUTH_SOCK": "/nonexistent/agent"}
 
 
@@ -151,6 +156,7 @@ class View:
 
     def __init__(self, name: str, found: dict[str, Any]) -> None:
         self.name = name
+        self.init = "--init" in name  # sbx's own process is 1
         self.found = found
         self.facts: dict[str, Any] = found["facts"]
         self.status: dict[str, str] = self.facts["status"]
@@ -229,12 +235,37 @@ def views() -> Iterator[dict[str, View]]:
         libc.shmctl(segment, 0, None)  # IPC_RMID
 
 
+@pytest.fixture(scope="session")
+def inhabited(session_sbx: Sbx) -> Iterator[Callable[[str], str]]:
+    """The id of a container of this view that sleeps."""
+    made: dict[str, str] = {}
+
+    def container(name: str) -> str:
+        if name not in made:
+            verb, *options, image = VIEWS[name]
+            done = session_sbx(verb, "-d", "--rm", *options, image, "sleep", "1000")
+            assert (done.returncode, done.stderr) == (0, "")
+            made[name] = done.stdout.strip()
+        return made[name]
+
+    yield container
+    for name in made.values():
+        sock = channel.connect(f"{session_sbx.store}/containers/{name}")
+        channel.send(sock, "signal", {"number": 9})
+        assert channel.receive(sock)[0] == "done"
+        sock.close()
+
+
 @pytest.fixture
 def look(
-    views: dict[str, View], session_sbx: Sbx, host_home: Path, host_sockets: dict[str, Any]
-) -> Callable[[str], View]:
+    views: dict[str, View], session_sbx: Sbx, host_home: Path, host_sockets: dict[str, Any],
+    inhabited: Callable[[str], str],
+) -> Callable[[str], View]:  # fmt: skip
     def view(name: str) -> View:
         if name not in views:
+            verb = VIEWS[name]
+            if verb[0] == "exec":
+                verb = [*verb[:-1], inhabited(verb[-1])]
             home = os.environ["HOME"]
             wishes = {
                 "call": numbers(),
@@ -251,12 +282,13 @@ def look(
             folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in ("/", "/etc")]
             try:
                 views[name] = probe(
-                    session_sbx, VIEWS[name], wishes, env=SECRET, umask=0, preexec_fn=dirty_caller, cwd=host_home,
+                    session_sbx, verb, wishes, env=SECRET, umask=0, preexec_fn=dirty_caller, cwd=host_home,
                     pass_fds=folders,
                 )  # fmt: skip
             finally:
                 for fd in folders:
                     os.close(fd)
+            views[name].init |= name.endswith("-init")
         return views[name]
 
     return view
@@ -458,7 +490,8 @@ def test_R60_namespaces(view: View) -> None:
 
 
 def test_R60_only_its_own_processes(view: View) -> None:
-    assert view.facts["processes"] == ([1, view.facts["pid"]] if "--init" in view.name else [1])
+    command = [2] if view.init else []
+    assert view.facts["processes"] == sorted({1, *command, view.facts["pid"]})
 
 
 def test_R60_only_loopback(look: Callable[[str], View]) -> None:
