@@ -102,7 +102,9 @@ def status_error(
         hint = "check the name and the tag"
     elif status == 429:
         after = headers.get("retry-after", "")
-        wait = f"wait {after} s, or " if after.isdigit() else "wait, or "
+        wait = f"wait {after} s, or " if after.isascii() and after.isdigit() else "wait, or "
+        allowed = headers.get("ratelimit-limit", "")  # docker.io: "100;w=21600", requests in seconds
+        detail += f" (its limit is {allowed[:40]})" if allowed else ""
         hint = wait + f"`sbx login {host}` for a higher limit, or use a mirror (registries.conf)"
     elif status >= 500:
         hint = "try again later; the registry's own log has the cause"

@@ -13,16 +13,16 @@ import email.utils
 import random
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from typing import IO
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError
 
 import sandbox
 from sandbox.errors import SandboxError
-from sandbox.registry import certificates, proxies
+from sandbox.registry import certificates, connections, proxies
+from sandbox.registry.connections import CHUNK
 from sandbox.registry.faults import (
     ERROR_BYTES,
     RegistryError,
@@ -41,9 +41,7 @@ REDIRECTS = 5
 RETRIES = 4
 PAUSE_SECONDS = 0.5  # doubled with each attempt, then a random part of it
 LONGEST_PAUSE = 60.0  # a server that wants more than this gets its error shown instead
-CHUNK = 1 << 18
 AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
-urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # who says --tls-verify=false knows
 _AGENT = f"sbx/{sandbox.__version__}"
 
 Body = Callable[[], "IO[bytes] | bytes"]
@@ -147,18 +145,13 @@ class Transport:
     def _pool(self, url: Url) -> urllib3.PoolManager:
         with self._lock:
             pool = self._pools.get(url.origin)
-            if pool is not None:
-                return pool
-            settings: dict[str, Any] = {"num_pools": 2, "maxsize": 16, "blocksize": CHUNK, "retries": False}
-            if url.scheme == "https":
-                home = url.netloc == self.registry or url.host == self.home_host
-                own = self.folder if home else certificates.folder_of(url.netloc)
-                settings["ssl_context"] = certificates.context(
-                    own, verify=self.verify, more="" if home else self.folder
-                )
-            proxy = proxies.proxy_for(url.scheme, url.host, url.port)
-            pool = _proxied(proxy, settings) if proxy else urllib3.PoolManager(**settings)
-            self._pools[url.origin] = pool
+            if pool is None:
+                tls = None
+                if url.scheme == "https":
+                    home = url.netloc == self.registry or url.host == self.home_host
+                    own = self.folder if home else certificates.folder_of(url.netloc)
+                    tls = certificates.context(own, verify=self.verify, more="" if home else self.folder)
+                pool = self._pools[url.origin] = connections.pool(url, tls)
             return pool
 
     def once(
@@ -269,26 +262,6 @@ class Transport:
             step, subject, self.registry, answer.status, answer.headers, body,
             logged_in=logged_in, secrets=self.secrets, note=note,
         )  # fmt: skip
-
-
-def _proxied(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
-    try:
-        parts = urllib.parse.urlsplit(proxy)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError
-        bare = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
-        user = ""
-        if parts.username is not None:
-            user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        headers = urllib3.make_headers(proxy_basic_auth=user) if user else None
-        return urllib3.ProxyManager(bare, proxy_headers=headers, **settings)
-    except (ValueError, HTTPError):
-        raise SandboxError(
-            "use proxy",
-            proxy.rpartition("@")[2],
-            detail="not an http or https URL",
-            hint="check HTTP_PROXY and HTTPS_PROXY",
-        ) from None
 
 
 def backoff(attempt: int) -> float:

@@ -1,6 +1,7 @@
 """Registries for tests: Debian's docker-registry with TLS and htpasswd or tokens, and a hostile server of our own."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,13 @@ from sandbox.registry import transport
 
 def _openssl(*words: str | Path) -> None:
     subprocess.run(["openssl", *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _programs(*names: str) -> None:
+    """Skip where a distribution has no package of these (setup/packages); fail in CI, where they are installed."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +98,7 @@ def hostile(certificates: Path) -> Iterator[Callable[..., Hostile]]:
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Registry]:
     """docker-registry with TLS and htpasswd: USER, PASSWORD."""
+    _programs("docker-registry", "htpasswd")
     folder = tmp_path_factory.mktemp("registry")
     subprocess.run(["htpasswd", "-Bbc", str(folder / "htpasswd"), USER, PASSWORD], check=True, capture_output=True)
     running = start_registry(folder, certificates, {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}})
@@ -102,6 +111,7 @@ def token_registry(
     tmp_path_factory: pytest.TempPathFactory, certificates: Path
 ) -> Iterator[tuple[Registry, TokenServer]]:
     """docker-registry that wants bearer tokens, and the server that gives them."""
+    _programs("docker-registry")
     folder = tmp_path_factory.mktemp("token-registry")
     tokens = TokenServer(certificates, folder)
     running = start_registry(folder, certificates, {"token": {

@@ -113,6 +113,20 @@ def test_endless_manifest(hostile: Make, ask) -> None:
 
 
 @pytest.mark.limit(20)
+@pytest.mark.parametrize(
+    "raw", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: y\r\n"]
+)
+def test_endless_beginning(hostile: Make, ask, pauses: list[float], raw: bytes) -> None:
+    def answer(request: Request) -> None:
+        while True:
+            request.write(raw * 1000)
+
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = answer
+    failing(lambda: ask(server).manifest("1"))
+
+
+@pytest.mark.limit(20)
 def test_endless_error(hostile: Make, ask) -> None:
     def answer(request: Request) -> None:
         request.begin(403, {})

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -170,6 +171,16 @@ def test_bearer_token(token_registry: tuple[Registry, TokenServer], trusting: st
     with client(registry, trusting, "private/x", creds="") as nobody, pytest.raises(RegistryError) as found:
         nobody.manifest("1")
     assert found.value.status == 401
+
+
+def test_many_blobs_at_once(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
+    registry, tokens = token_registry
+    blobs = [os.urandom(200_000) for _ in range(24)]
+    before = len(tokens.issued)
+    with client(registry, trusting, "public/many") as ours, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda raw: ours.upload(sha256(raw), len(raw), opener(raw)), blobs))
+        assert list(threads.map(lambda raw: b"".join(ours.blob(sha256(raw), len(raw))), blobs)) == blobs
+    assert len(tokens.issued) - before <= 10, "a thread waits for the token that another one asks for"
 
 
 def test_bearer_mount_asks_for_both_scopes(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
