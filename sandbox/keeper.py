@@ -34,12 +34,9 @@ import select
 import sys
 import time
 
-from sandbox import init, join, linux, plan as plans, spec as oci, state, trees, userns, users
-from sandbox.control import Control
+from sandbox import init, linux, plan as plans, spec as oci, state, trees, userns, users
 from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError
-from sandbox.logs import Log
 from sandbox.sources import Sources
-from sandbox.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +44,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from sandbox.containers import Container
+    from sandbox.control import Control
+    from sandbox.join import Namespaces
+    from sandbox.streams import Streams
 else:
     import _signal
 
@@ -118,8 +118,9 @@ class Keeper:
         # What a container has that others can look at: see control.py, streams.py, join.py.
         self.control: Control | None = None
         self.streams: Streams | None = None
-        self.spaces: join.Namespaces | None = None
+        self.spaces: Namespaces | None = None
         self.root = -1
+        self.caller = os.getuid()
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
 
@@ -132,10 +133,10 @@ class Keeper:
         if self._is_kept():
             os.setsid()  # the end of the caller's terminal is not ours
         plan = plans.make(self.spec, self.bpf)
-        self._import(plan)
         self._raise_descriptor_limit(2 * len(plan["open"]) + _SPARE_DESCRIPTORS)
         for verb, *arguments in plan["open"]:
             getattr(self.sources, verb)(*arguments)
+        self._import(plan)
         if not self._await_go():
             return EXIT_FAILED
         if oci.maps_id(self.spec["linux"]["uidMappings"], 0):
@@ -143,7 +144,6 @@ class Keeper:
             # The change of ids hid our /proc entries from ourselves; the namespace files of the init are needed.
             linux.prctl(linux.PR_SET_DUMPABLE, 1)
             linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
-        self.control = Control(self)
         try:
             self._make_root()
             for verb, *arguments in plan["build"]:
@@ -187,6 +187,10 @@ class Keeper:
     def _import(self, plan: "plans.Plan") -> None:
         """Load what may be needed, while it can be read: the new ids may not reach it, and mounts may cover it."""
         names = {_ROOMS[verb] for verb, *_ in plan["build"] if verb in _ROOMS}
+        if self._is_open_early():
+            names |= {"control", "join"}
+        if self._is_kept():
+            names |= {"logs", "streams"}
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
         if self.spec["process"]["terminal"] and not self._is_kept():
@@ -225,16 +229,22 @@ class Keeper:
         """Standard input and output of a kept container, which the init takes over before its process steps."""
         if not self._is_kept():
             return
-        assert self.control
+        from sandbox.logs import Log
+        from sandbox.streams import Streams
+
         driver, _, most = self.annotations["dev.sbx.log"].partition(":")
         user, process = self.spec["process"]["user"], self.spec["process"]
         stdin = self.annotations.get("dev.sbx.stdin") != "null"
         log = Log(int(most or "0")) if driver != "none" else None
-        self.streams = Streams(log, self.control.show, stdin=stdin)
-        self.streams.paused = self.control.awaited
+        self.streams = Streams(log, self._show, stdin=stdin)
+        self.streams.paused = "dev.sbx.awaited" in self.annotations
         if not process["terminal"]:
             ends = self.streams.make_pipes(user["uid"], user["gid"])
             steps.insert(0, ("descriptors", *ends))
+
+    def _show(self, stream: str, chunk: bytes) -> None:
+        if self.control:
+            self.control.show(stream, chunk)
 
     def _await_go(self) -> bool:
         """False when the cli could not map the ids, or died."""
@@ -302,11 +312,8 @@ class Keeper:
         self.host_pid = self._receive("ready")
         if self.host_pid is None:
             raise SandboxError("start init", detail="it died at once")
-        try:
-            self.spaces = join.Namespaces(self.host_pid, self.spec)
-        except OSError:
-            self._receive("fd")  # it has died, and said why
-            raise
+        if self._is_open_early():
+            self._open_to_others()
         network = self.annotations.get("dev.sbx.network")
         if network in ("slirp4netns", "pasta"):
             from sandbox import net_slirp
@@ -315,7 +322,6 @@ class Keeper:
         if self.spec["process"]["terminal"]:
             self._take_terminal()
             _send(self.init, "go")
-        state.write("state", {"pid": self.host_pid, "started": time.time()})
         # Said before it is true: what takes time is done, and a payload that says it is ready gets every signal.
         _send(self.cli, "started", self.host_pid)
         _send(self.init, "go")
@@ -326,6 +332,32 @@ class Keeper:
         linux.prctl(linux.PR_SET_PDEATHSIG, 0)
         if self.streams:
             self._let_go()
+
+    def _is_open_early(self) -> bool:
+        """Whether what others need must be made before the command runs; 1 ms that it would wait for."""
+        outside = next((e["hostID"] for e in self.spec["linux"]["uidMappings"] if e["containerID"] == 0), -1)
+        return (
+            self._is_kept()
+            # Later our code may be out of reach, see `_import`,
+            or outside != self.caller
+            or self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs")
+            # and so are the namespaces of an init that stays ours.
+            or self.annotations.get("dev.sbx.init") == "reaper"
+        )
+
+    def _open_to_others(self) -> None:
+        """From now on other commands find the container running: see state.py and control.py."""
+        from sandbox import control, join
+
+        try:
+            self.spaces = join.Namespaces(self.host_pid, self.spec)
+        except OSError:
+            if self.init >= 0:
+                self._receive("fd")  # it has died, and said why
+                raise
+            return  # it has ended, as we shall see
+        self.control = control.Control(self)
+        state.write("state", {"pid": self.host_pid, "started": time.time()})
 
     def _let_go(self) -> None:
         """The cli may end, and with it its terminal: what happens from now on is for the log and for who attaches."""
@@ -365,6 +397,8 @@ class Keeper:
         seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
         deadline = time.monotonic() + seconds if seconds else 0.0
         self._reap()  # whoever ended before the handler stood
+        if self.status is None and not self.control:
+            self._open_to_others()
         while self.status is None or self._shows() or (self.control and self.control.awaited):
             self._watch(poll)
             left = max(0, int(min(deadline - time.monotonic(), _DAY) * 1000) + 1) if deadline else None
@@ -489,6 +523,8 @@ class Keeper:
             os.kill(self.pid, SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+        if self.root >= 0:
+            os.close(self.root)
 
     def _clean(self) -> None:
         """Remove what belongs to subordinate ids; the cli removes the folder itself."""
