@@ -14,7 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict, limits, reference
 from sandbox.image.reference import Reference, valid_digest
-from sandbox.registry import downloads, names, uploads
+from sandbox.registry import configuration, downloads, names, uploads
+from sandbox.registry.configuration import Configuration
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.manifests import ACCEPT, digest_of, media_type_of
 from sandbox.registry.names import Endpoint
@@ -49,6 +50,7 @@ class Client:
             "tls_verify": tls_verify, "authfile": authfile, "creds": creds, "cert_dir": cert_dir,
         }  # fmt: skip
         self._sessions: dict[Endpoint, Session] = {}
+        self._settings: Configuration | None = None
         self._lock = threading.RLock()
         self._good: Endpoint | None = None  # the mirror, or the registry, that had the manifest
 
@@ -75,16 +77,23 @@ class Client:
                     session.transport.retries = _MIRROR_RETRIES
             return self._sessions[endpoint]
 
+    def _configuration(self) -> Configuration:
+        with self._lock:
+            if self._settings is None:
+                self._settings = configuration.load()
+            return self._settings
+
     def _sources(self, digest: str = "") -> list[Session]:
         """Whom to ask, in order; `digest` when one is asked for."""
-        found = names.endpoints(self.ref._replace(tag="" if digest else self.ref.tag, digest=digest or self.ref.digest))
+        ref = self.ref._replace(tag="" if digest else self.ref.tag, digest=digest or self.ref.digest)
+        found = names.endpoints(ref, self._configuration())
         if self._good is not None:
             found = [self._good, *(endpoint for endpoint in found if endpoint != self._good)]
         return [self._session(endpoint) for endpoint in found]
 
     def _home(self) -> Session:
         """The registry itself, for what is not pulled."""
-        return self._session(names.upload_endpoint(self.ref))
+        return self._session(names.upload_endpoint(self.ref, self._configuration()))
 
     def _subject(self, what: str) -> str:
         """How messages call a manifest or blob; what is neither tag nor digest is refused: it would become part of a URL."""

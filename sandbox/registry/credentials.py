@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -223,6 +222,8 @@ def key_of(host: str, repository: str = "") -> str:
 
 def _write(path: str, value: dict[str, Any]) -> None:
     """Replace `path`, 0600, whole or not at all; a symbolic link keeps pointing where it does."""
+    import tempfile  # only a login wants it
+
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     try:

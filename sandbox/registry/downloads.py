@@ -1,6 +1,5 @@
 """Blobs from a registry: verified while they stream, taken up again after a cut, big ones in parallel ranges.  (cold)"""
 
-import concurrent.futures
 import hashlib
 import os
 import re
@@ -157,6 +156,8 @@ def _ranges(session: Session, digest: str, size: int, subject: str) -> bool:
 def _parallel(
     session: Session, digest: str, size: int, fd: int, on_bytes: Callable[[int], None] | None, connections: int, subject: str
 ) -> None:  # fmt: skip
+    import concurrent.futures  # 3 ms that a pull of what is already there need not wait for
+
     stop = False
 
     def part(start: int) -> None:

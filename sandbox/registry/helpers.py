@@ -4,7 +4,6 @@ Protocol: github.com/docker/docker-credential-helpers; what is given goes to std
 """
 
 import re
-import subprocess
 
 from sandbox.errors import EINVAL, SandboxError
 
@@ -17,6 +16,8 @@ def ask(name: str, verb: str, given: str) -> str | None:
     """Ask docker-credential-NAME; its answer, None when it does not know the server.  SandboxError when it fails."""
     if not _NAME.match(name):
         raise SandboxError(_STEP, name, EINVAL, detail="not the name of a helper")
+    import subprocess  # rarely wanted, and slow to import
+
     program = f"docker-credential-{name}"
     try:
         done = subprocess.run([program, verb], input=given.encode(), capture_output=True, timeout=SECONDS)

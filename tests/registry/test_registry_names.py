@@ -156,6 +156,19 @@ def test_drop_ins(monkeypatch: pytest.MonkeyPatch, nobodys_files: Path) -> None:
         configuration.load()
 
 
+def test_configuration_is_kept_until_a_file_changes(monkeypatch: pytest.MonkeyPatch, nobodys_files: Path) -> None:
+    path = nobodys_files / "registries.conf"
+    path.write_text('short-name-mode = "disabled"\n' + MIRRORED)
+    first = configuration.load()
+    reads: list[str] = []
+    real = configuration.read
+    monkeypatch.setattr(configuration, "read", lambda raw, path, found: (reads.append(path), real(raw, path, found)))
+    assert configuration.load().plain() == first.plain() and reads == []
+    assert configuration.load().registries["example.org/team"].mirrors[0] == ("one.example/team", False, "digest-only")
+    path.write_text(MIRRORED.replace("blocked = true", "blocked = false"))
+    assert not configuration.load().registries["example.org"].blocked and reads == [str(path)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
