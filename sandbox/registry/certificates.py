@@ -7,11 +7,13 @@ certs.d is, first that has the host: ~/.config/containers, /etc/containers, /etc
 """
 
 import os
+import re
 import ssl
 
 from sandbox import paths
 from sandbox.errors import SandboxError
 
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d\Z")
 _FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
@@ -25,15 +27,37 @@ def folder_of(host: str) -> str:
     return ""
 
 
-def context(folder: str, *, verify: bool, more: str = "") -> ssl.SSLContext:
-    """A client's TLS settings with what `folder` adds; of `more` only the CAs count (a registry's, for its CDN)."""
-    made = ssl.create_default_context()
-    # On from Python 3.13: refuses private CAs without key usage, which every other tool accepts.
-    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+def hashed_folder() -> str:
+    """The system's folder of CAs when OpenSSL can look single ones up in it (names by hash), "" otherwise.
+
+    Reading the bundle with all of them takes 15 ms.  SSL_CERT_FILE asks for a bundle, so there is no such folder then.
+    """
+    if os.environ.get("SSL_CERT_FILE"):
+        return ""
+    folder = os.environ.get("SSL_CERT_DIR") or ssl.get_default_verify_paths().openssl_capath
+    try:
+        return folder if any(_HASHED.match(name) for name in os.listdir(folder)) else ""
+    except OSError:
+        return ""
+
+
+def context(folder: str, *, verify: bool, more: str = "", whole: bool = False) -> ssl.SSLContext:
+    """A client's TLS settings with what `folder` adds; of `more` only the CAs count (a registry's, for its CDN).
+
+    Without `whole`, the system's CAs may come from its hashed folder.  It can lack what somebody added to the bundle only:
+    who meets a certificate that is not trusted asks again with `whole`.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks host name and certificate
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
+    else:
+        hashed = "" if whole else hashed_folder()
+        if hashed:
+            made.load_verify_locations(capath=hashed)
+        else:
+            made.load_default_certs()
     for path, own in ((folder, True), (more, False)):
         if path:
             _load(made, path, own=own)

@@ -11,6 +11,7 @@ Rules that hold for every request (docs/registries.md):
 
 import email.utils
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -120,6 +121,7 @@ class Transport:
         self._lock = threading.Lock()
         self.home_host = Url(f"https://{registry}/", "use registry").host
         self._home_inward = inward(self.home_host)
+        self._whole: set[tuple[str, str, int]] = set()  # where the system's whole bundle of CAs is needed
         self._outside: set[tuple[str, str, int]] = set()  # where redirects lead to, looked up once
 
     def close(self) -> None:
@@ -150,7 +152,8 @@ class Transport:
                 if url.scheme == "https":
                     home = url.netloc == self.registry or url.host == self.home_host
                     own = self.folder if home else certificates.folder_of(url.netloc)
-                    tls = certificates.context(own, verify=self.verify, more="" if home else self.folder)
+                    more, whole = "" if home else self.folder, url.origin in self._whole
+                    tls = certificates.context(own, verify=self.verify, more=more, whole=whole)
                 pool = self._pools[url.origin] = connections.pool(url, tls)
             return pool
 
@@ -160,14 +163,29 @@ class Transport:
         """One exchange; connection failures as urllib3 raises them."""
         sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=IDLE_SECONDS)
-        try:
-            response = self._pool(url).urlopen(
-                method, url.text, headers=sent, body=body() if body else None, redirect=False, retries=False,
-                timeout=timeout, preload_content=False, decode_content=False, assert_same_host=False,
-            )  # fmt: skip
-        except LocationParseError:
-            raise RegistryError(step, url.shown, detail="not a URL that can be used") from None
-        return Answer(response, url)
+        while True:
+            try:
+                response = self._pool(url).urlopen(
+                    method, url.text, headers=sent, body=body() if body else None, redirect=False, retries=False,
+                    timeout=timeout, preload_content=False, decode_content=False, assert_same_host=False,
+                )  # fmt: skip
+                return Answer(response, url)
+            except LocationParseError:
+                raise RegistryError(step, url.shown, detail="not a URL that can be used") from None
+            except HTTPError as error:
+                if not self._with_all_authorities(url, error):
+                    raise
+
+    def _with_all_authorities(self, url: Url, error: HTTPError) -> bool:
+        """Whether a certificate that is not trusted deserves a look into the whole bundle of the system's CAs."""
+        if not isinstance(innermost(error), ssl.SSLCertVerificationError):
+            return False
+        with self._lock:
+            if url.origin in self._whole or not certificates.hashed_folder():
+                return False
+            self._whole.add(url.origin)
+            self._pools.pop(url.origin, None)
+            return True
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], *, step: str, subject: str, body: Body | None = None,

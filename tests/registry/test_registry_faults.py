@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from registries import PASSWORD, USER
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
-from sandbox.registry import downloads, faults, manifests, transport, urls
+from sandbox.registry import certificates as registry_certificates, downloads, faults, manifests, transport, urls
 from sandbox.registry.client import Client
 from sandbox.registry.faults import RegistryError
 
@@ -420,6 +421,44 @@ def test_plain_http_only_when_allowed(hostile: Make, ask) -> None:
     found = failing(lambda: ask(server).manifest("1"))
     assert "TLS failed" in found.detail and "--tls-verify=false" in found.hint and server.requests == []
     assert ask(server, tls_verify=False).manifest("1").raw == RAW
+
+
+@pytest.fixture
+def hashed(certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's folder of CAs, empty but for one that signed nothing."""
+    folder = tmp_path / "hashed"
+    folder.mkdir()
+    (folder / "01234567.0").write_bytes((certificates / "server.crt").read_bytes())
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    return folder
+
+
+def test_authority_in_the_hashed_folder(hostile: Make, hashed: Path, certificates: Path) -> None:
+    server = hostile()
+    server.serve_manifest(RAW)
+    with Client(normal(f"{server.host}/a/b:1")) as client:
+        assert "not trusted" in failing(lambda: client.manifest("1")).detail
+    name = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", certificates / "ca.crt"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    (hashed / f"{name}.0").write_bytes((certificates / "ca.crt").read_bytes())
+    with Client(normal(f"{server.host}/a/b:1")) as client:
+        assert client.manifest("1").raw == RAW
+
+
+def test_authority_in_the_bundle_only(
+    hostile: Make, hashed: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = hostile()
+    server.serve_manifest(RAW)
+    monkeypatch.setattr(registry_certificates, "hashed_folder", lambda: str(hashed))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.crt"))
+    with Client(normal(f"{server.host}/a/b:1")) as client:
+        assert client.manifest("1").raw == RAW
 
 
 def test_client_certificate(hostile: Make, ask, certificates: Path, tmp_path: Path, pauses: list[float]) -> None:
