@@ -1,6 +1,10 @@
 """From results to the table of README.md: figures, ratios, targets, and whether they are met."""
 
-BEGIN, END = "<!-- begin: written by bench/run -->", "<!-- end: written by bench/run -->"
+# What is between them is written by bench/run, and by bench/run --images.
+MARKS = {
+    "run": ("<!-- begin: written by bench/run -->", "<!-- end: written by bench/run -->"),
+    "images": ("<!-- begin: written by bench/run --images -->", "<!-- end: written by bench/run --images -->"),
+}
 
 Results = dict[str, dict[str, dict[str, float]]]
 LABELS = {"python": "`python3 -IS -c pass`", "crun": "crun, bundle prepared", "bwrap": "bwrap"}
@@ -16,6 +20,8 @@ def markdown(found: dict) -> str:  # type: ignore[type-arg]  # JSON
     results: Results = found["results"]
     lines = ["", *[f"- {fact}" for fact in found["facts"]], f"- {found['seconds']:.0f} s in all"]
     lines += [f"- {note}" for note in found["notes"]]
+    if "table" in found:
+        lines += found["table"].split("\n")[:-1]
     rows = verdicts(results)
     if rows:
         lines += ["", "| target | | measured | |", "|---|--:|--:|---|"]
@@ -86,17 +92,17 @@ def verdicts(results: Results) -> list[tuple[str, str, str, bool]]:
     return rows
 
 
-def write(path: str, lines: str) -> bool:
-    """Put `lines` between the markers of the file; False when it can not be written or has no markers."""
+def write(path: str, lines: str, part: str) -> bool:
+    """Put `lines` between the markers of `part` in the file; False when it can not be written or has no markers."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        head, begin, rest = text.partition(BEGIN)
-        _, end, tail = rest.partition(END)
+        head, begin, rest = text.partition(MARKS[part][0])
+        _, end, tail = rest.partition(MARKS[part][1])
         if not begin or not end:
             return False
         with open(path, "w", encoding="utf-8") as file:
-            file.write(f"{head}{BEGIN}\n{lines}\n{END}{tail}")
+            file.write(f"{head}{begin}\n{lines}\n{end}{tail}")
     except OSError:
         return False
     return True
