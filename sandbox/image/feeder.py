@@ -26,6 +26,7 @@ from sandbox.results import receive_result, send_result
 
 _F_SETPIPE_SZ = 1031
 _PIPE = 1 << 20
+_STEP = 8 << 20
 STOPPED = "its reader stopped"
 
 
@@ -74,6 +75,13 @@ def write_all(fd: int, piece: bytes) -> None:
     view = memoryview(piece)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_back(fd: int, end: int, size: int) -> None:
+    """Let the disk begin with what has been written, each time `end` passes a step: the sync at the end waits less."""
+    if end // _STEP > (end - size) // _STEP:
+        # Linux starts the write-back of dirty pages before it lets go of clean ones; nothing is lost by asking.
+        os.posix_fadvise(fd, 0, end, os.POSIX_FADV_DONTNEED)
 
 
 class Feeder:
@@ -182,6 +190,7 @@ def _pump(
             if tee >= 0:
                 try:
                     write_all(tee, piece)
+                    write_back(tee, counts["stored"], len(piece))
                 except OSError as found:
                     hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
                     raise SandboxError.of("copy layer", what, found, hint) from None

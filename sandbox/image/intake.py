@@ -51,16 +51,23 @@ class Intake:
         self._layout, self._layers, self._records, self._maps = layout, layers, records, maps
         self._files = layout.files()
 
-    def take(self, wanted: list[Layer], what: str, labels: list[str], lines: list[str]) -> tuple[list[Layer], list[dict[str, Any]], list[str]]:  # fmt: skip
+    def take(
+        self, wanted: list[Layer], what: str, labels: list[str], lines: list[str], *, copy: bool = True
+    ) -> tuple[list[Layer], list[dict[str, Any]], list[str]]:
         """(the layers as they lie in the store, what is in each, warnings); under the content lock.
 
+        Without `copy` layers are unpacked from where they lie, and the second answer is of those only that had to be.
         SandboxErrors as `lanes.work` has them, "unpack image" for ids that the map does not have.
         """
         claims: dict[str, Claim] = {}
         blobs: dict[str, _Blob] = {}
         try:
             with _descriptors(3 * len(wanted)):
-                kept, scans, warnings = self._pass(wanted, what, labels, lines, claims, blobs)
+                if not copy:
+                    missing = [number for number, layer in enumerate(wanted) if not self._unpacked(layer)]
+                    wanted = [wanted[n] for n in missing]
+                    labels, lines = [labels[n] for n in missing], [lines[n] for n in missing]
+                kept, scans, warnings = self._pass(wanted, what, labels, lines, claims, blobs, copy=copy)
                 self._name(wanted, kept, scans, claims, blobs)
         finally:
             self._layers.abandon(list(claims.values()))
@@ -73,7 +80,7 @@ class Intake:
 
     def _pass(
         self, wanted: list[Layer], what: str, labels: list[str], lines: list[str],
-        claims: dict[str, Claim], blobs: dict[str, _Blob],
+        claims: dict[str, Claim], blobs: dict[str, _Blob], *, copy: bool,
     ) -> tuple[list[Layer], list[dict[str, Any]], list[str]]:  # fmt: skip
         """Read each layer that is not here as blob, as folder and as record; `claims` and `blobs` are filled."""
         jobs: dict[int, Job] = {}
@@ -95,12 +102,12 @@ class Intake:
                     folder = claim.folder
             here = self._here(layer)
             known = cache.get(self._records, f"scan|{here.digest}") if here else None
-            if not here:
+            if not here and copy:
                 blobs[key] = _Blob(self._layout.root)
                 tee = blobs[key].fd
             kept.append(here or layer)
             scans.append(dict(known) if known else {})
-            if folder >= 0 or tee >= 0 or not known:
+            if folder >= 0 or tee >= 0 or (not known and (copy or not self._unpacked(layer))):
                 name = short(layer.diff_id) or "layer"
                 jobs[number] = Job(here or layer, name, folder, tee, labels[number], lines[number])
         warnings: list[str] = []
@@ -108,10 +115,14 @@ class Intake:
             checked_kind(found["kind"], job.what)
             warnings += warned(job.layer, found)
             scans[number] = {key: found[key] for key in ("entries", "bytes", "uids", "gids")}
-            kept[number] = self._stored(job.layer, found)
+            kept[number] = self._stored(job.layer, found) if copy else job.layer
         places = [first[layer.digest or layer.diff_id] for layer in wanted]
-        check_ids(scans_of := [scans[place] for place in places], self._maps, what)
-        return [kept[place] for place in places], scans_of, warnings
+        found_of = [scans[place] for place in places]
+        check_ids([found for found in found_of if found], self._maps, what)
+        return [kept[place] for place in places], found_of, warnings
+
+    def _unpacked(self, layer: Layer) -> bool:
+        return self._layers.has(layer.diff_id, self._maps["variant"])
 
     def _here(self, layer: Layer) -> Layer | None:
         """The layer from the store's own blob.  A docker-archive's plain tar has its diff id as digest."""
@@ -130,19 +141,18 @@ class Intake:
         claims: dict[str, Claim], blobs: dict[str, _Blob],
     ) -> None:  # fmt: skip
         """Everything is there: make it safe, then visible."""
-        folders = set()
         if blobs:
             linux.syncfs(next(iter(blobs.values())).fd)
         if claims and not (blobs and self._same_disk(claims, blobs)):
             self._layers.sync(list(claims.values()))
         digests = {layer.digest or layer.diff_id: here.digest for layer, here in zip(wanted, kept, strict=True)}
-        for key, writer in blobs.items():
-            folders.add(writer.name(digests[key]))
-        for folder in folders:
+        for folder in {writer.name(digests[key]) for key, writer in blobs.items()}:
             sync_folder(folder)
         self._layers.name(list(claims.values()))
-        for digest, scan in {layer.digest: scan for layer, scan in zip(kept, scans, strict=True)}.items():
-            cache.put(self._records, f"scan|{digest}", scan, [f"{self._layout.root}/{blob_name(digest)}"])
+        for layer, found in zip(kept, scans, strict=True):
+            if found and layer.digest and self._layout.has(layer.digest, layer.size):
+                path = f"{self._layout.root}/{blob_name(layer.digest)}"
+                cache.put(self._records, f"scan|{layer.digest}", found, [path])
 
     @staticmethod
     def _same_disk(claims: dict[str, Claim], blobs: dict[str, _Blob]) -> bool:
