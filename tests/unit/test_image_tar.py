@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,3 +257,37 @@ def test_a_bomb_comes_in_small_pieces(name: str) -> None:
     packed = _PACK[name](bytes(64 << 20))
     assert max(len(piece) for piece in decompressed(_pieces(packed, 1 << 18), "x")) <= 65 << 20
     assert limits.RATIO * len(packed) < 64 << 20
+
+
+# -- limits --
+
+
+def test_limits_are_changed_by_name() -> None:
+    assert limits.changed("ratio=1000, layer-bytes=20G,") == {"RATIO": 1000, "LAYER_BYTES": 20 << 30}
+    assert limits.changed("") == {}
+
+
+@pytest.mark.parametrize("text", ["ratio", "ratio=", "ratio=0", "ratio=-1", "ratio=1k", "id-max=5", "ratio=1e3", "=4"])
+def test_limits_that_are_none(text: str) -> None:
+    with pytest.raises(SandboxError, match=r"read SBX_LIMITS `.*`: not a limit with a number"):
+        limits.changed(text)
+
+
+# -- decompressors --
+
+
+def test_zlib_serves_where_there_is_no_isal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same bytes, same refusals."""
+    raw = os.urandom(300_000) + bytes(3 << 20)
+    packed = gzip.compress(raw)
+    for missing in (False, True):
+        if missing:
+            monkeypatch.setitem(sys.modules, "isal", None)
+        assert b"".join(decompressed(iter([packed[:7], packed[7:]]), "x")) == raw
+        for broken, words in (
+            (packed[:-9], "ends in the middle"),
+            (packed + b"more", "bytes after the end"),
+            (packed[:-5] + b"\1" + packed[-4:], "broken gzip stream"),
+        ):
+            with pytest.raises(SandboxError, match=words):
+                list(decompressed(iter([broken]), "x"))
