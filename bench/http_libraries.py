@@ -159,6 +159,7 @@ def client(library: str, url: str, size: int, connections: int, certificate: str
     began = time.perf_counter()
     fetch = globals()[f"with_{library}"](certificate)
     imported = time.perf_counter() - began
+
     def part(start: int, end: int) -> None:
         # Every part with a hash of its own: what is measured is the library, not how parts are put together.
         check = hashlib.sha256()
