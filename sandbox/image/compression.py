@@ -4,7 +4,7 @@ The first bytes decide, not the media type: tools write wrong ones.  Several mem
 (pigz, eStargz and zstd:chunked write such); bytes that belong to no member are an error, and so is an end in the
 middle.  Each step's output is bounded, so that a bomb's output comes in bearable portions and the reader can stop it.
 
-gzip is most of what there is: isal (Intel's igzip) inflates three times as fast as zlib; where there is no wheel of it,
+gzip is most of what there is: isal (Intel's igzip) inflates twice as fast as zlib; where there is no wheel of it,
 zlib does the same work.
 """
 
