@@ -311,7 +311,10 @@ class Client:
         for _ in range(_PAGES):
             answer = session.request("GET", path, step=step, subject=self.name, scopes=scopes, limit=_LIST_BYTES)
             if answer.status != 200:
-                raise session.error(answer, step, self.name)
+                hidden = step == "search" and answer.status in (403, 404, 405)
+                raise session.error(
+                    answer, step, self.name, "many registries do not show their catalogue" if hidden else ""
+                )
             value = jsonstrict.loads(answer.body, self.name)
             page = value.get(key) if type(value) is dict else None
             found += jsonstrict.strings(page, self.name, key)

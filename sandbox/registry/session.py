@@ -192,9 +192,9 @@ class Session:
             answer.done()
         raise AssertionError("not reached")
 
-    def error(self, answer: Answer, step: str, subject: str) -> RegistryError:
-        """The error for an answer that is no success."""
-        note = self.withheld if answer.status in (401, 403) else ""
+    def error(self, answer: Answer, step: str, subject: str, note: str = "") -> RegistryError:
+        """The error for an answer that is no success; `note` is its hint."""
+        note = (self.withheld if answer.status in (401, 403) else "") or note
         found = None
         try:
             found = self.credentials if self._searched else None

@@ -30,6 +30,7 @@ from sandbox.registry.faults import (
     UnreachableError,
     innermost,
     lasting,
+    redacted,
     status_error,
     unreachable,
 )
@@ -266,7 +267,9 @@ class Transport:
 
     def failure(self, error: BaseException, step: str, subject: str, url: Url) -> UnreachableError:
         """The SandboxError for a connection that failed."""
-        return unreachable(error, step, subject, url.netloc)
+        found = unreachable(error, step, subject, url.netloc)
+        found.detail = redacted(found.detail, self.secrets)  # a line that is no HTTP is quoted, and may be an echo
+        return found
 
     def status_error(
         self, answer: Answer, step: str, subject: str, *, logged_in: bool = False, note: str = ""

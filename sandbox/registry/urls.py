@@ -1,11 +1,17 @@
 """URLs that a registry may send us to, in parts that can be compared.  (cold)"""
 
 import ipaddress
+import re
 import socket
 import urllib.parse
 
 from sandbox.registry import proxies
 from sandbox.registry.faults import RegistryError
+
+
+def _shown(text: str) -> str:
+    """A URL as messages may show it: a query may be a signature, and what stands before an @ a password."""
+    return re.sub(r"//[^/]*@", "//***@", re.split(r"[?#]", text)[0])[:200]
 
 
 class Url:
@@ -18,9 +24,9 @@ class Url:
             parts = urllib.parse.urlsplit(text)
             port = parts.port
         except ValueError:
-            raise RegistryError(step, text[:200], detail="not a URL that can be used") from None
+            raise RegistryError(step, _shown(text), detail="not a URL that can be used") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise RegistryError(step, text[:200], detail="not an http or https URL without a user")
+            raise RegistryError(step, _shown(text), detail="not an http or https URL without a user")
         self.text = urllib.parse.urlunsplit(parts._replace(fragment=""))
         self.scheme = parts.scheme
         self.host = parts.hostname
@@ -33,7 +39,7 @@ class Url:
         try:
             return Url(urllib.parse.urljoin(self.text, target), step)
         except ValueError:
-            raise RegistryError(step, target[:200], detail="not a URL that can be used") from None
+            raise RegistryError(step, _shown(target), detail="not a URL that can be used") from None
 
     @property
     def origin(self) -> tuple[str, str, int]:

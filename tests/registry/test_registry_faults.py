@@ -307,6 +307,18 @@ def test_answers_that_are_no_http(hostile: Make, ask, pauses: list[float], raw: 
     failing(lambda: ask(server).manifest("1"))
 
 
+def test_echo_in_a_line_that_is_no_http(hostile: Make, ask, pauses: list[float]) -> None:
+    def answer(request: Request) -> None:
+        request.write(request.headers["authorization"].encode() + f" {PASSWORD}\r\n\r\n".encode())
+        request.handler.close_connection = True
+
+    server = hostile()
+    server.routes["/v2/a/b/manifests/1"] = basic(answer)
+    client = ask(server)
+    found = failing(lambda: client.manifest("1"))
+    assert "***" in found.detail and server.requests[-1].headers["authorization"].partition(" ")[2] not in str(found)
+
+
 @pytest.mark.parametrize("reference", ["", "../x", "a/b", "a?b", "x" * 129, "sha256:1", "a b", "-x"])
 def test_references_that_are_none(hostile: Make, ask, reference: str) -> None:
     server = hostile()
@@ -362,6 +374,7 @@ def test_401_of_another_host_gets_nothing(hostile: Make, ask) -> None:
         ("https://u:p@127.0.0.1/x", "without a user"),
         ("https://[::1/x", "not a URL"),
         ("https://127.0.0.1:99999/", "not a URL"),
+        ("https://me:s3cret-pass:word@127.0.0.1/?sig=s3cret-pass:word", "without a user"),
         ("\\\\x y", "not a URL"),
         ("/v2/a/b/manifests/1", "redirected more than 5 times"),
     ],

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 from hostile import Hostile
+from hypothesis import given, strategies as st
 from registries import PASSWORD, USER, Registry, TokenServer
 from support import Sbx
+
+from sandbox.errors import SandboxError
+from sandbox.registry.login import place, rows_of
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -164,9 +168,21 @@ def test_search(call: Call, hostile: Callable[..., Hostile]) -> None:
     assert done.returncode == 125 and done.stderr.count("sbx:") == 1
 
 
-def test_rows_of_docker_io() -> None:
-    from sandbox.registry.login import rows_of
+@given(st.text(max_size=40) | st.from_regex(r"(https?://)?[a-z.:/0-9-]{1,30}", fullmatch=True))
+def test_any_name_of_a_registry(text: str) -> None:
+    try:
+        host, path = place(text or "x.example")
+        assert host and not host.startswith("-") and "//" not in path
+    except SandboxError as error:
+        assert error.step == "use registry" and str(error).isprintable()
 
+
+def test_registry_without_a_catalogue(call: Call, hostile: Callable[..., Hostile]) -> None:
+    done = call("search", f"{hostile().host}/x")
+    assert done.returncode == 125 and "do not show their catalogue" in done.stderr
+
+
+def test_rows_of_docker_io() -> None:
     raw = json.dumps({"results": [
         {"name": "busybox", "description": "Busybox base image.", "star_count": 3000, "is_official": True}, {"name": "me/x"}, 7, {},
     ]}).encode()  # fmt: skip
