@@ -26,7 +26,12 @@ _EARLY_SECONDS = 10
 _STEP = "get token"
 # Registries whose token server has a name of its own.
 _PAIRS = {"docker.io": "auth.docker.io", "registry-1.docker.io": "auth.docker.io", "index.docker.io": "auth.docker.io"}
-# Below these, neighbours are strangers to each other.  Two-letter country codes with a short second label are added by rule.
+# What countries divide their domain into: co.uk, com.au, ac.jp.
+_SECOND = frozenset(
+    "ac ad art asn biz co com ed edu firm gen go gob gok gouv gov govt gv id in ind info int jus k12 lg ltd me mil mod muni "
+    "ne net nhs nic nom or org pe plc police press priv pro sch school tm web".split()
+)
+# Below these, neighbours are strangers to each other.
 _SHARED = frozenset(
     "amazonaws.com azurecr.io azurewebsites.net azure.com cloudfront.net github.io gitlab.io googleapis.com herokuapp.com "
     "appspot.com run.app web.app pages.dev workers.dev netlify.app vercel.app fly.dev onrender.com ngrok.io ngrok.app "
@@ -71,8 +76,7 @@ def trusted(registry: str, realm: str) -> bool:
     labels = domain.split(".")
     if len(labels) < 2 or domain in _SHARED:
         return False
-    short = len(labels[-1]) == 2 and len(labels[-2]) <= 3  # co.uk, com.au, ac.jp
-    return not (len(labels) == 2 and short)
+    return not (len(labels) == 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND)
 
 
 def reachable(transport: Transport, realm: Url) -> None:

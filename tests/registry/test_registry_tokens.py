@@ -100,6 +100,8 @@ def test_password_stays_with_its_domain(hostile: Make, trusting: str, monkeypatc
         ("docker.io", "evil.example", False),
         ("registry.example.co.uk", "evil.co.uk", False),
         ("registry.example.co.uk", "auth.example.co.uk", True),
+        ("us.icr.io", "icr.io", True),
+        ("registry.example.com.au", "other.com.au", False),
         ("a.github.io", "b.github.io", False),
         ("mine.azurecr.io", "yours.azurecr.io", False),
         ("registry.example.org", "example.org.evil.net", False),
