@@ -31,12 +31,12 @@ _SECOND = frozenset(
     "ac ad art asn biz co com ed edu firm gen go gob gok gouv gov govt gv id in ind info int jus k12 lg ltd me mil mod muni "
     "ne net nhs nic nom or org pe plc police press priv pro sch school tm web".split()
 )
-# Below these, neighbours are strangers to each other.
+# Anybody gets a name below these, several labels deep: only the same host is trusted there.
 _SHARED = frozenset(
     "amazonaws.com azurecr.io azurewebsites.net azure.com cloudfront.net github.io gitlab.io googleapis.com herokuapp.com "
     "appspot.com run.app web.app pages.dev workers.dev netlify.app vercel.app fly.dev onrender.com ngrok.io ngrok.app "
     "ngrok-free.app cloudapp.net trafficmanager.net digitaloceanspaces.com ondigitalocean.app nip.io sslip.io duckdns.org "
-    "dyndns.org no-ip.org local internal".split()
+    "dyndns.org no-ip.org".split()
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def trusted(registry: str, realm: str) -> bool:
         return False  # addresses have no domain
     domain = _common_domain(registry, realm)
     labels = domain.split(".")
-    if len(labels) < 2 or domain in _SHARED:
+    if len(labels) < 2 or any(f".{domain}".endswith(f".{shared}") for shared in _SHARED):
         return False
     return not (len(labels) == 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND)
 
