@@ -45,6 +45,7 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         fds[:3] = [null, null, null]
     channel.send(sock, "exec", wanted, fds)
+    _pass_signals_on(sock)
     kind, value, more = channel.receive(sock)
     if kind == "error":
         raise SandboxError.from_tuple(value)
@@ -52,6 +53,11 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
         raise SandboxError("execute in container", operands[0], detail="it has ended")
     if opts["detach"]:
         return 0
+    return _with_terminal(sock, more[0], opts["interactive"]) if more else _wait(sock)
+
+
+def _pass_signals_on(sock: "Any") -> None:
+    """From the request on: the process may say that it is ready before we know that it runs."""
 
     def pass_on(number: int, _: object) -> None:
         try:
@@ -62,7 +68,6 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
     for number in _FORWARDED:
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, pass_on)
-    return _with_terminal(sock, more[0], opts["interactive"]) if more else _wait(sock)
 
 
 def _wait(sock: "Any") -> int:
