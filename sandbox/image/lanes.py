@@ -11,7 +11,7 @@ the numbers of the jobs; a read of two bytes takes one of them.  On a lane's pip
 job's, then for each piece its length (never 0) and its bytes, then 0.  End of file between two jobs is the end; inside
 a job it is a feeder that has failed, whose error is the one that is told.
 
-A few lanes keep the processors busy while others wait for the network or the disk; more cost memory.
+A few lanes keep the processors busy while others wait for the network or the disk; more cost memory (10 MB each).
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from sandbox.results import receive_result, send_result
 _F_SETPIPE_SZ = 1031
 _PIPE = 1 << 20
 _BUFFER = 1 << 18
-_MOST = 4
+_LANES, _MOST = 4, 8  # ordinarily; where there are more processors than that
 
 
 class Job(NamedTuple):
@@ -213,7 +213,7 @@ def _take_all(lanes: list[int], jobs: list[Job], maps: dict[str, Any]) -> dict[i
 
 
 def _width(jobs: list[Job]) -> int:
-    return min(len(jobs), _MOST, max(2, len(os.sched_getaffinity(0))))
+    return min(len(jobs), max(_LANES, min(_MOST, len(os.sched_getaffinity(0)))))
 
 
 def work(jobs: list[Job], maps: dict[str, Any]) -> list[dict[str, Any]]:
