@@ -4,6 +4,7 @@ Pulls ask the mirrors of registries.conf first, pushes go to the registry itself
 mostly `faults.RegistryError` with the HTTP status.  Safe for several threads.
 """
 
+import copy
 import hashlib
 import re
 import threading
@@ -59,6 +60,13 @@ class Client:
 
     def __exit__(self, *ignored: object) -> None:
         self.close()
+
+    def forked(self) -> "Client":
+        """The same client for a forked child: connections of its own; tokens and the mirror that had the image are kept."""
+        other = copy.copy(self)
+        other._sessions = {endpoint: session.forked() for endpoint, session in self._sessions.items()}
+        other._lock = threading.RLock()
+        return other
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,5 +1,6 @@
 """Requests to one registry as somebody: which scheme, which challenge, which token.  (cold)"""
 
+import copy
 import ssl
 import threading
 import time
@@ -53,6 +54,12 @@ class Session:
 
     def close(self) -> None:
         self.transport.close()
+
+    def forked(self) -> "Session":
+        """The same for a forked child, who need not ask for a token again."""
+        other = copy.copy(self)
+        other.transport, other._tokens, other._lock = self.transport.forked(), dict(self._tokens), threading.RLock()
+        return other
 
     @property
     def asked(self) -> bool:

@@ -9,6 +9,7 @@ Rules that hold for every request (docs/registries.md):
 - bodies are read to a limit and a deadline; encodings are not asked for and not decoded
 """
 
+import copy
 import email.utils
 import random
 import ssl
@@ -130,6 +131,12 @@ class Transport:
             for pool in self._pools.values():
                 pool.clear()
             self._pools.clear()
+
+    def forked(self) -> "Transport":
+        """The same for a forked child: connections and locks are not for sharing."""
+        other = copy.copy(self)
+        other._pools, other._lock, other.secrets = {}, threading.Lock(), set(self.secrets)
+        return other
 
     def at_home(self, host: str) -> bool:
         """Whether `host` is the registry's own, or both are this machine."""

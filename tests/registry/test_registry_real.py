@@ -183,6 +183,30 @@ def test_many_blobs_at_once(token_registry: tuple[Registry, TokenServer], trusti
     assert len(tokens.issued) - before <= 10, "a thread waits for the token that another one asks for"
 
 
+def test_forked_children(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
+    """Each child has connections of its own, and the parent's token."""
+    registry, tokens = token_registry
+    blobs = [os.urandom(300_000) for _ in range(4)]
+    with client(registry, trusting, "public/forked") as ours:
+        push(ours, *blobs)
+        assert list(ours.blob(sha256(blobs[0]), len(blobs[0])))
+        before = len(tokens.issued)
+        children = []
+        for raw in blobs:
+            pid = os.fork()
+            if pid == 0:
+                good = False
+                try:
+                    good = b"".join(ours.forked().blob(sha256(raw), len(raw))) == raw
+                finally:
+                    os._exit(0 if good else 1)
+            children.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0, 0]
+        assert list(ours.blob(sha256(blobs[1]), len(blobs[1]))), "the parent's connection still works"
+    # What a child asks for would show in the token server's requests, which the parent sees.
+    assert len(tokens.issued) == before
+
+
 def test_bearer_mount_asks_for_both_scopes(token_registry: tuple[Registry, TokenServer], trusting: str) -> None:
     registry, _ = token_registry
     with client(registry, trusting, "public/y") as ours, client(registry, trusting, "public/z") as other:
