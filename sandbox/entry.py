@@ -79,6 +79,8 @@ def dispatch(argv: list[str], debug: "list[bool]") -> int:
     verb = argv[position] if position < len(argv) else ""
     rest = argv[position + 1 :]
     verb = _INSTEAD_OF_A_VERB.get(verb, verb)
+    if rest and options.find(verb) is None:
+        verb, rest = _of_two_words(verb, rest)
     parsed = options.parse(verb, rest)
     if parsed is None:
         _switch_on_packages()
@@ -93,6 +95,14 @@ def dispatch(argv: list[str], debug: "list[bool]") -> int:
         _switch_on_packages()
     code: int = load(entry.target)(found, operands)
     return code
+
+
+def _of_two_words(verb: str, rest: list[str]) -> "tuple[str, list[str]]":
+    """`system df` is one verb, `image rm` another spelling of one."""
+    from sandbox import verbs
+
+    found = verbs.resolve(verb, rest[0])
+    return (found, rest[1:]) if found else (verb, rest)
 
 
 def load(target: str) -> "Callable[..., Any]":

@@ -17,7 +17,7 @@ from rich.markup import escape
 from sandbox.cli.manpages import ENVIRONMENT
 from sandbox.errors import EXIT_FAILED, UsageError
 from sandbox.options import FLAG, LIST, Option, Verb
-from sandbox.verbs import VERBS
+from sandbox.verbs import ALIASES, VERBS, below
 
 # The exceptions and classes of click that typer builds on; newer typers carry a click of their own.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
@@ -33,6 +33,12 @@ def parse(verb: str, argv: list[str]) -> Parsed | int:
         with contextlib.redirect_stdout(sys.stderr):
             overview()
         return EXIT_FAILED
+    if verb not in VERBS and below(verb):
+        if argv and argv[0] not in ("-h", "--help"):
+            raise UsageError("unknown verb", f"{verb} {argv[0]}", hint=_perhaps(argv[0], below(verb), verb))
+        with contextlib.redirect_stdout(sys.stdout if argv else sys.stderr):
+            overview(verb)
+        return 0 if argv else EXIT_FAILED
     if verb not in VERBS:
         _unknown_verb(verb)
     result = typer_parse(verb, argv)
@@ -63,17 +69,21 @@ def typer_parse(verb: str, argv: list[str]) -> Parsed | int:
 
 def show(verb: str) -> None:
     """Print the help of `verb`."""
+    verb = ALIASES.get(verb, verb)
+    if verb not in VERBS and below(verb):
+        overview(verb)
+        return
     if verb not in VERBS:
         _unknown_verb(verb)
     _command(verb).main(["--help"], prog_name=f"{_NAME} {verb}", standalone_mode=False)
 
 
-def overview() -> None:
-    """Print the help of sbx itself."""
+def overview(first: str = "") -> None:
+    """Print the help of sbx itself, or of a group of verbs, by its first word."""
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode="rich",
-        help=_SUMMARY,
+        help=f"`{_NAME} {first}`: {', '.join(below(first))}." if first else _SUMMARY,
         cls=_Group,
         context_settings={"help_option_names": ["-h", "--help"]},
         subcommand_metavar="VERB [ARGS]...",
@@ -86,9 +96,12 @@ def overview() -> None:
         pass
 
     app.callback()(options)
-    for name, verb in VERBS.items():
+    shown = (
+        {word: VERBS[ALIASES.get(f"{first} {word}", f"{first} {word}")] for word in below(first)} if first else VERBS
+    )
+    for name, verb in shown.items():
         app.command(name, help=escape(verb.summary), rich_help_panel=verb.group)(lambda: None)
-    typer.main.get_command(app).main(["--help"], prog_name=_NAME, standalone_mode=False)
+    typer.main.get_command(app).main(["--help"], prog_name=f"{_NAME} {first}".strip(), standalone_mode=False)
 
 
 def _command(verb: str) -> Any:

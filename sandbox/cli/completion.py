@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sandbox.options import FLAG, Option, Verb
-from sandbox.verbs import VERBS
+from sandbox.verbs import groups
 
 # What a value or an operand is, by the name it has in the usage text.
 _FILES = {"FILE", "PATH", "SRC:DST[:OPTIONS]"}
@@ -61,7 +61,7 @@ def _operands_of(name: str, verb: Verb) -> str:
 def bash() -> str:
     """The script for bash; needs nothing of the package bash-completion, uses its file completion when it is there."""
     takes_value, of_value, of_verb, of_operand, flags = [], [], [], [], []
-    for name, verb in VERBS.items():
+    for name, verb in groups().items():
         options = _shown(verb)
         if values := [option for option in verb.options if _is_value(option)]:
             takes_value.append(f"        {name}) values=' {' '.join(_flags(values))} ' ;;")
@@ -75,7 +75,7 @@ def bash() -> str:
         if verb.passthrough:
             of_verb.append(name)
     return _BASH.format(
-        verbs=" ".join(VERBS),
+        verbs=" ".join(groups()),
         takes_value="\n".join(takes_value),
         of_value="\n".join(of_value),
         flags="\n".join(flags),
@@ -220,9 +220,9 @@ complete -F _sbx sbx
 
 def zsh() -> str:
     """The script for zsh, for a folder of $fpath as _sbx, or to be sourced."""
-    verbs = "\n".join(f"        {_quoted(f'{name}:{verb.summary}')}" for name, verb in VERBS.items())
+    verbs = "\n".join(f"        {_quoted(f'{name}:{verb.summary}')}" for name, verb in groups().items())
     functions, cases = [], []
-    for name, verb in VERBS.items():
+    for name, verb in groups().items():
         lines = [f"        {_zsh_option(option)}" for option in _shown(verb)]
         lines.append("        '--help[show help]'")
         operand = _ZSH_VALUES[_operands_of(name, verb)].format(words=" ".join(verb.words))
@@ -319,10 +319,10 @@ def _zsh_option(option: Option) -> str:
 def fish() -> str:
     """The script for fish."""
     lines = [_FISH.format(images=IMAGES, profiles=PROFILES, passthrough=" ".join(_passthrough()))]
-    for name, verb in VERBS.items():
+    for name, verb in groups().items():
         lines.append(f"complete -c sbx -n __sbx_no_verb -a {name} -d {_fish_quoted(verb.summary.rstrip('.'))}")
     lines.append("complete -c sbx -n __sbx_no_verb -l version -d 'Print the version'")
-    for name, verb in VERBS.items():
+    for name, verb in groups().items():
         condition = f"-n '__sbx_at {name}'"
         for option in _shown(verb):
             words = [f"complete -c sbx {condition}"]
@@ -335,7 +335,7 @@ def fish() -> str:
         if operand:
             lines.append(f"complete -c sbx -n '__sbx_at {name} operands' {operand.replace('-r', '', 1).strip()}")
     lines.append("complete -c sbx -n __sbx_no_verb -l help -d 'Show help'")
-    lines.append(f"complete -c sbx -n '__sbx_at {' '.join(VERBS)}' -l help -d 'Show help'")
+    lines.append(f"complete -c sbx -n '__sbx_at {' '.join(groups())}' -l help -d 'Show help'")
     return "\n".join(lines) + "\n"
 
 
@@ -347,7 +347,7 @@ _FISH_VALUES = {
     "profiles": "-r -F -a '(__sbx_profiles)'",
     "images": "-F -a '(__sbx_images)'",
     "commands": "-x -a '(__fish_complete_subcommand --fcs-skip=2)'",
-    "verbs": "-x -a '" + " ".join(VERBS) + "'",
+    "verbs": "-x -a '" + " ".join(groups()) + "'",
 }
 
 _FISH = """\
@@ -384,7 +384,7 @@ complete -c sbx -l debug -d 'Show a traceback when something fails'
 
 
 def _passthrough() -> list[str]:
-    return [name for name, verb in VERBS.items() if verb.passthrough]
+    return [name for name, verb in groups().items() if verb.passthrough]
 
 
 def _quoted(text: str) -> str:

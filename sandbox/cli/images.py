@@ -1,14 +1,10 @@
 """`sbx images`: what is in the store.  (cold)"""
 
-import contextlib
-import datetime
 from typing import Any
 
-from sandbox.errors import SandboxError, printable, tell
-from sandbox.image import reference
-from sandbox.image.describe import age, human_size, json_text, moment, repo_digests, show, size_of
-from sandbox.image.goformat import render
-from sandbox.image.store import Store, Stored, repository
+from sandbox.errors import printable
+from sandbox.image import listing
+from sandbox.image.listing import Row, repository_and_tag
 
 _NONE = "<none>"
 _COLUMNS = (
@@ -17,109 +13,143 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _rows(store: Store, stored: Stored, now: datetime.datetime, *, full: bool) -> list[dict[str, Any]]:
-    """One row per name, with the fields that templates may use."""
-    image = store.image(stored)
-    created = moment(image.config.created)
-    size = size_of(stored, image)
-    rows = []
-    for name in stored.names or [""]:
-        repository, tag = name or _NONE, _NONE
-        with contextlib.suppress(SandboxError):
-            ref = reference.parse(name)
-            repository, tag = ref.repository, ref.tag or _NONE
-        rows.append(
+def _cells(row: Row, *, full: bool) -> list[dict[str, Any]]:
+    """One for each name, with the fields that templates may use."""
+    import datetime
+
+    from sandbox.image.describe import age, human_size, moment, repo_digests_of
+
+    now = datetime.datetime.now(datetime.UTC)
+    created = moment(row["created"])
+    found = []
+    for name in row["names"] or [""]:
+        repository, tag = repository_and_tag(name)
+        found.append(
             {
-                "Repository": repository,
-                "Tag": tag,
-                "ID": f"sha256:{image.id}" if full else image.id[:12],
-                "Id": image.id,
-                "Digest": stored.entry.digest,
-                "Size": human_size(size),
+                "Repository": repository or _NONE,
+                "Tag": tag or _NONE,
+                "ID": f"sha256:{row['id']}" if full else row["id"][:12],
+                "Id": row["id"],
+                "Digest": row["digest"],
+                "Size": human_size(row["bytes"]),
+                "VirtualSize": human_size(row["bytes"]),
                 "Created": age(created, now),
                 "CreatedSince": age(created, now),
                 "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S %z UTC") if created else "",
-                "Names": stored.names,
-                "Labels": image.config.run["Labels"],
-                "Dangling": not stored.names,
-                "bytes": size,
-                "when": created,
+                "CreatedTime": row["created"],
+                "Names": row["names"],
+                "RepoTags": row["names"],
+                "RepoDigests": repo_digests_of(row["names"], row["digest"]),
+                "History": row["names"],
+                "Labels": row["labels"],
+                "Dangling": not row["names"],
+                "ReadOnly": False,
+                "Containers": 0,
+                "ParentId": "",
             }
         )
-    return rows
+    return found
 
 
-def _json(rows: list[dict[str, Any]], found: list[Stored]) -> str:
+def _json(rows: list[Row]) -> str:
     """One object per image, with podman's keys."""
+    from sandbox.image.describe import json_text, moment, repo_digests_of
+
     images = []
-    for stored in found:
-        row = next(row for row in rows if row["Digest"] == stored.entry.digest)
+    for row in rows:
+        when = moment(row["created"])
         images.append(
             {
-                "Id": row["Id"],
-                "Names": stored.names,
-                "RepoTags": stored.names,
-                "RepoDigests": repo_digests(stored),
-                "Digest": stored.entry.digest,
-                "Created": int(row["when"].timestamp()) if row["when"] else 0,
-                "CreatedAt": row["when"].isoformat() if row["when"] else "",
+                "Id": row["id"],
+                "Names": row["names"],
+                "RepoTags": row["names"],
+                "RepoDigests": repo_digests_of(row["names"], row["digest"]),
+                "Digest": row["digest"],
+                "Created": int(when.timestamp()) if when else 0,
+                "CreatedAt": when.isoformat() if when else "",
                 "Size": row["bytes"],
-                "Labels": row["Labels"],
-                "Dangling": row["Dangling"],
+                "Labels": row["labels"],
+                "Dangling": not row["names"],
             }
         )
     return json_text(images)
 
 
-def _wanted(stored: Stored, text: str) -> list[str]:
-    """The names that a filter operand matches: a repository or a full name, short or long."""
-    if not text:
-        return stored.names
+def _wanted(row: Row, text: str) -> list[str]:
+    """The names that an operand matches: a repository or a full name, short or long; or a pattern."""
+    from sandbox.image import reference
+    from sandbox.image.filters import matches
+
+    if any(letter in text for letter in "*?["):
+        return [name for name in row["names"] if matches(name, text)]
     full = reference.candidates(text)
     tagged = bool(reference.parse(text).tag)
     return [
-        name for name in stored.names
-        if any(name == str(ref) or (not tagged and repository(name) == ref.repository) for ref in full)
+        name for name in row["names"]
+        if any(name == str(ref) or (not tagged and repository_and_tag(name)[0] == ref.repository) for ref in full)
     ]  # fmt: skip
 
 
-def _table(rows: list[dict[str, Any]], *, digests: bool, heading: bool) -> None:
-    columns = [column for column in _COLUMNS if digests or column[1] != "Digest"]
-    lines = [[title for title, _ in columns]] if heading else []
-    lines += [[printable(str(row[key])) for _, key in columns] for row in rows]
-    widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(columns))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def _chosen(opts: dict[str, Any], operands: list[str]) -> list[Row]:
+    """The rows that operand and filters leave, in the wanted order."""
+    rows = listing.rows()
+    test = None
+    if opts["filter"]:
+        from sandbox.image import filters
+
+        test = filters.parse(opts["filter"], rows)
+    found = []
+    for row in rows:
+        if test and not test(row):
+            continue
+        names = _wanted(row, operands[0]) if operands else row["names"]
+        if names or (not operands and (opts["all"] or test)):
+            found.append({**row, "names": names})
+    return _sorted(found, opts["sort"])
+
+
+def _sorted(rows: list[Row], key: str) -> list[Row]:
+    if key == "size":
+        return sorted(rows, key=lambda row: int(row["bytes"]))
+    if key == "id":
+        return sorted(rows, key=lambda row: str(row["id"]))
+    if key in ("repository", "tag"):
+        part = 0 if key == "repository" else 1
+        single = [{**row, "names": [name] if name else []} for row in rows for name in row["names"] or [""]]
+        return sorted(single, key=lambda row: repository_and_tag((row["names"] or [""])[0])[part])
+    return rows  # as they came
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """List images, newest last; a broken one is told on stderr and does not hide the others."""
-    store = Store()
-    now = datetime.datetime.now(datetime.UTC)
-    rows: list[dict[str, Any]] = []
-    found: list[Stored] = []
-    for stored in store.images():
-        names = _wanted(stored, operands[0] if operands else "")
-        if not names and (operands or not opts["all"]):
-            continue
-        named = stored._replace(names=names)
-        try:
-            rows += _rows(store, named, now, full=opts["no_trunc"])
-        except SandboxError as error:
-            tell(str(error))
-            continue
-        found.append(named)
+    rows = _chosen(opts, operands)
     template = opts["format"]
     if opts["json"] or template == "json":
-        print(_json(rows, found))
+        print(_json(rows))
     elif opts["quiet"]:
-        for image_id in dict.fromkeys(row["ID"] for row in rows):
-            print(image_id)
+        for image_id in dict.fromkeys(row["id"] for row in rows):
+            print(f"sha256:{image_id}" if opts["no_trunc"] else image_id[:12])
     elif template:
-        public = [{key: value for key, value in row.items() if key not in ("bytes", "when")} for row in rows]
-        template = template.removeprefix("table ")
-        for row in public:
-            print(show(render(template, row)))
+        _templated(template, [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])])
     else:
-        _table(rows, digests=opts["digests"], heading=not opts["noheading"])
+        from sandbox.cli.rows import table
+
+        columns = tuple(column for column in _COLUMNS if opts["digests"] or column[1] != "Digest")
+        cells = [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])]
+        table(columns, cells, heading=not opts["noheading"])
     return 0
+
+
+def _templated(template: str, cells: list[dict[str, Any]]) -> None:
+    """Each row by the template; `table TEMPLATE` aligns them."""
+    from sandbox.image.describe import show
+    from sandbox.image.goformat import render
+
+    if not template.startswith("table "):
+        for cell in cells:
+            print(show(render(template, cell)))
+        return
+    from sandbox.cli.rows import aligned
+
+    lines = [render(template[6:], cell).split("\t") for cell in cells]
+    aligned([[printable(text) for text in line] for line in lines])

@@ -38,7 +38,7 @@ def pages() -> dict[str, str]:
     """File name -> text of every manual page."""
     found = {"sbx.1": _overview()}
     for name, verb in VERBS.items():
-        found[f"sbx-{name}.1"] = _page(name, verb)
+        found[f"sbx-{name.replace(' ', '-')}.1"] = _page(name, verb)
     return found
 
 
@@ -85,7 +85,7 @@ def _overview() -> str:
         if verb.group != group:
             group = verb.group
             lines += [".SS " + escaped(group)] if name != "run" else [".SH VERBS", ".SS " + escaped(group)]
-        lines += [".TP", f"\\fBsbx\\-{escaped(name)}\\fP(1)", _prose(verb.summary)]
+        lines += [".TP", f"\\fBsbx\\-{escaped(name.replace(' ', '-'))}\\fP(1)", _prose(verb.summary)]
     lines += [".SH OPTIONS", *_options(COMMON)]
     lines += [
         ".TP",
@@ -98,12 +98,12 @@ def _overview() -> str:
     lines += [".SH EXIT STATUS", *_list(_EXIT_CODES), ".SH ENVIRONMENT", *_list(ENVIRONMENT)]
     lines += [".SH FILES", *_list(_FILES)]
     lines += _examples(tuple(verb.examples[0] for verb in VERBS.values() if verb.examples and verb.examples[0][1]))
-    lines += [".SH SEE ALSO", ",\n".join(f".BR sbx\\-{escaped(name)} (1)" for name in VERBS).replace(",\n", " ,\n")]
+    lines += [".SH SEE ALSO", ",\n".join(f".BR sbx\\-{escaped(name.replace(' ', '-'))} (1)" for name in VERBS).replace(",\n", " ,\n")]
     return "\n".join(lines) + "\n"
 
 
 def _page(name: str, verb: Verb) -> str:
-    lines = _head(f"sbx-{name}", verb.summary)
+    lines = _head(f"sbx-{name.replace(' ', '-')}", verb.summary)
     lines += [
         ".SH SYNOPSIS",
         f"\\fBsbx {escaped(name)}\\fP [\\fIOPTIONS\\fP]" + (f" {escaped(verb.operands)}" if verb.operands else ""),

@@ -53,6 +53,6 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         try:
             _remove(store, text, force=opts["force"])
         except SandboxError as error:
-            if not (opts["force"] and error.step == "find image"):
+            if not ((opts["force"] or opts["ignore"]) and error.step == "find image"):
                 code = report(error)
     return code

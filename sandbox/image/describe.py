@@ -2,12 +2,19 @@
 
 import datetime
 import json
+import re
 import sys
 from typing import Any
 
-from sandbox.errors import printable
-from sandbox.image.archive import Image
-from sandbox.image.store import SIZE, Store, Stored, repository
+from sandbox.errors import SandboxError, printable
+from sandbox.image.listing import repository_and_tag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `sbx images` needs neither
+    from sandbox.image.archive import Image
+    from sandbox.image.store import Store, Stored
+
+SIZE = "dev.sbx.size"  # as in store.py
 
 
 def show(text: str) -> str:
@@ -65,7 +72,7 @@ def age(created: datetime.datetime | None, now: datetime.datetime) -> str:
     return "less than a minute ago"
 
 
-def size_of(stored: Stored, image: Image) -> int:
+def size_of(stored: "Stored", image: "Image") -> int:
     """Bytes of all layers unpacked; of the blobs when that is not known."""
     told = stored.entry.annotations.get(SIZE, "")
     return (
@@ -75,11 +82,12 @@ def size_of(stored: Stored, image: Image) -> int:
     )
 
 
-def repo_digests(stored: Stored) -> list[str]:
-    return sorted({f"{repository(name)}@{stored.entry.digest}" for name in stored.names if repository(name)})
+def repo_digests_of(names: list[str], digest: str) -> list[str]:
+    """REPOSITORY@DIGEST for each repository among stored names."""
+    return sorted({f"{repository_and_tag(name)[0]}@{digest}" for name in names})
 
 
-def inspect(store: Store, stored: Stored) -> dict[str, Any]:
+def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
     """The document of one image, with the keys of `podman image inspect`."""
     image = store.image(stored)
     document = image.config.document
@@ -88,7 +96,7 @@ def inspect(store: Store, stored: Stored) -> dict[str, Any]:
         "Id": image.id,
         "Digest": stored.entry.digest,
         "RepoTags": list(stored.names),
-        "RepoDigests": repo_digests(stored),
+        "RepoDigests": repo_digests_of(stored.names, stored.entry.digest),
         "Parent": "",
         "Comment": document.get("comment", ""),
         "Created": image.config.created,
@@ -107,3 +115,22 @@ def inspect(store: Store, stored: Stored) -> dict[str, Any]:
         "History": document.get("history") or [],
         "NamesHistory": list(stored.names),
     }
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "d": 86400.0, "ms": 0.001}
+
+
+def point_in_time(text: str, now: datetime.datetime) -> datetime.datetime:
+    """A moment of a filter: a duration before `now` (`10m`, `1h30m`), RFC 3339, or seconds since 1970."""
+    if re.fullmatch(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[hmsd]))+", text):
+        parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|[hmsd])", text)
+        try:
+            return now - datetime.timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        except OverflowError:
+            return datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    if re.fullmatch(r"[0-9]{1,11}(?:\.[0-9]+)?", text):
+        return datetime.datetime.fromtimestamp(float(text), datetime.UTC)
+    found = moment(text)
+    if found is None:
+        raise SandboxError("read time", text, detail="no duration or time", hint="e.g. 24h, or 2025-01-31T12:00:00Z")
+    return found

@@ -276,21 +276,26 @@ def _clear(fd: int) -> None:
 def _empty(fd: int) -> None:
     """Empty a layer's outer folder, by descriptor.  Its `fs` may belong to a subordinate id, as may all in it."""
     for name in os.listdir(fd):
-        try:
-            inner = os.open(name, _FOLDER, dir_fd=fd)
-        except (NotADirectoryError, OSError) as found:
-            if found.errno not in (errno.ENOTDIR, errno.ELOOP):
-                # Mode 0 and not ours: its owner's root can.
-                _as_owner(lambda name=name: trees.remove(name, fd))  # type: ignore[misc]
-                continue
+        clear_folder(fd, name)
+
+
+def clear_folder(fd: int, name: str) -> None:
+    """Remove `name` of the caller's own folder `fd`; it may belong to a subordinate id, as may all in it."""
+    try:
+        inner = os.open(name, _FOLDER, dir_fd=fd)
+    except OSError as found:
+        if found.errno in (errno.ENOTDIR, errno.ELOOP):
             os.unlink(name, dir_fd=fd)
-            continue
-        try:
-            _as_owner(lambda inner=inner: _clear(inner))  # type: ignore[misc]
-        finally:
-            os.close(inner)
-        # The outer folder is the caller's, so the caller may remove what is in it.
-        os.rmdir(name, dir_fd=fd)
+        else:
+            # Mode 0 and not ours: its owner's root can.
+            _as_owner(lambda: trees.remove(name, fd))
+        return
+    try:
+        _as_owner(lambda: _clear(inner))
+    finally:
+        os.close(inner)
+    # The outer folder is the caller's, so the caller may remove what is in it.
+    os.rmdir(name, dir_fd=fd)
 
 
 def _remove(path: str, fd: int) -> None:

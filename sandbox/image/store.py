@@ -8,12 +8,13 @@ sweep has just removed.
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sandbox import cache, paths
+from sandbox import cache, paths, state
 from sandbox.errors import ENOENT, SandboxError, tell
 from sandbox.image import limits, manifest, reference
 from sandbox.image.archive import Image, Layer, entry_name, layer_type, make_manifest, oci_image
@@ -25,7 +26,7 @@ from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
 from sandbox.image.scan import scan
 
 SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
-_OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes"}
+OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes"}
 _WAIT = 10.0  # seconds that a sweep waits for a load to end
 
 
@@ -49,7 +50,7 @@ def _private(root: str) -> None:
     paths.private_directory(root)
     mode = stat.S_IMODE(os.stat(root).st_mode)
     if mode & 0o077:
-        foreign = {name for name in os.listdir(root) if not name.startswith(".")} - _OURS
+        foreign = {name for name in os.listdir(root) if not name.startswith(".")} - OURS
         if foreign:
             raise SandboxError(
                 "use directory", root, detail="others can read it, and it is no image store (it holds other files)",
@@ -122,6 +123,23 @@ class Store:
         with contextlib.suppress(SandboxError):
             return self.image(stored).id.startswith(prefix)
         return False
+
+    def size_of(self, layer: Layer) -> int:
+        """Bytes of a layer unpacked; of its blob when that is not known."""
+        known = cache.get(self.records, f"scan|{layer.digest}") if layer.digest else None
+        return int(known["bytes"]) if known else layer.size
+
+    def pinned(self) -> dict[str, list[str]]:
+        """Layers (folder names) that containers on disk are made from, running or not; the containers' ids."""
+        found: dict[str, list[str]] = {}
+        folder = f"{self.root}/containers"
+        with contextlib.suppress(FileNotFoundError):
+            for container in os.listdir(folder):
+                spec = state.read(f"{folder}/{container}", "spec")
+                text = spec[0].get("annotations", {}).get("dev.sbx.layers", "") if spec else ""
+                for name in re.findall(rf"{re.escape(self.layers.folder)}/([^/\n]+)/fs", text):
+                    found.setdefault(name, []).append(container)
+        return found
 
     # -- take in --
 
@@ -207,7 +225,7 @@ class Store:
 
     def untag(self, digest: str, name: str) -> None:
         """Take one name of several away."""
-        self.layout.change(lambda old: [e for e in old if e.get("digest") != digest or _raw_name(e) != name])
+        self.layout.change(lambda old: [e for e in old if e.get("digest") != digest or raw_name(e) != name])
 
     def delete(self, stored: Stored, *, force: bool) -> None:
         """Remove an image with all its names; SandboxError "remove image" when something runs from it.
@@ -216,9 +234,10 @@ class Store:
         """
         what = stored.names[0] if stored.names else stored.entry.digest
         gone = stored.entry.digest
-        with self._alone(_WAIT) as alone:
+        with self.alone(_WAIT) as alone:
             entries = self.layout.raw_entries()
             _, keep = self.reachable([e for e in entries if e.get("digest") != gone])
+            pinned = {} if force else self.pinned()
             with contextlib.ExitStack() as held:
                 try:
                     _, own = self.reachable([e for e in entries if e.get("digest") == gone])
@@ -226,6 +245,11 @@ class Store:
                     own = set()  # broken: its layers are found by the sweep
                 for name in self.layers.names():
                     if name.partition(".")[0] in own - keep:
+                        if name in pinned:
+                            raise SandboxError(
+                                "remove image", what, detail=f"image is in use by container {pinned[name][0][:12]}",
+                                hint="remove the container first; --force removes the name now and the layers later",
+                            )  # fmt: skip
                         fd = self.layers.try_hold(name)
                         if fd >= 0:
                             held.callback(os.close, fd)
@@ -267,7 +291,7 @@ class Store:
     def sweep(self, layers: set[str] | None = None, wait: float = _WAIT) -> bool:
         """Remove temporaries and unreachable blobs and layers (of `layers` only, when given); False when busy."""
         self.layers.sweep()
-        with self._alone(wait) as alone:
+        with self.alone(wait) as alone:
             if alone:
                 with contextlib.suppress(SandboxError):
                     self._sweep(layers)
@@ -277,7 +301,11 @@ class Store:
         self.layout.sweep_new()
         self.layers.sweep()
         blobs, layers = self.reachable(self.layout.raw_entries())
-        doomed = [n for n in self.layers.names() if n.partition(".")[0] not in layers and (only is None or n in only)]
+        pinned = self.pinned()
+        doomed = [
+            n for n in self.layers.names()
+            if n.partition(".")[0] not in layers and n not in pinned and (only is None or n in only)
+        ]  # fmt: skip
         dead = [digest for digest in self.layout.blobs() if digest not in blobs]
         if doomed or dead:
             # Records first: one that names a removed layer would be believed.
@@ -292,7 +320,8 @@ class Store:
             self.layout.remove(digest)
 
     @contextlib.contextmanager
-    def _alone(self, wait: float) -> Iterator[bool]:
+    def alone(self, wait: float) -> Iterator[bool]:
+        """The content lock for itself, waited for `wait` seconds; False when others hold it."""
         fd = os.open(f"{self.root}/.content.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             end = time.monotonic() + wait
@@ -303,19 +332,22 @@ class Store:
             os.close(fd)
 
 
-def _raw_name(entry: dict[str, Any]) -> str:
+def raw_name(entry: dict[str, Any]) -> str:
+    """The name in an entry of index.json, "" when it has none."""
     annotations = entry.get("annotations") or {}
     name: str = annotations.get(manifest.CONTAINERD_NAME, "") or annotations.get(manifest.REF_NAME, "")
     return name
 
 
-def named(old: list[dict[str, Any]], entry: dict[str, Any], names: list[str], size: int) -> list[dict[str, Any]]:
+def named(
+    old: list[dict[str, Any]], entry: dict[str, Any], names: list[str], size: "int | str"
+) -> list[dict[str, Any]]:
     """Index entries after `entry` has got `names`; an image that loses its last name stays, nameless.  Pure."""
     digest = entry["digest"]
     kept: list[dict[str, Any]] = []
     lost: list[dict[str, Any]] = []
     for other in old:
-        name = _raw_name(other)
+        name = raw_name(other)
         if other.get("digest") == digest and (name in names or not name):
             continue
         (lost if name in names else kept).append(other)

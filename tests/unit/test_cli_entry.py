@@ -94,7 +94,7 @@ def test_help_of_sbx(sbx: Run) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb(sbx: Run, verb: str) -> None:
-    done = sbx(verb, "--help", COLUMNS="200", TERMINAL_WIDTH="200")
+    done = sbx(*verb.split(), "--help", COLUMNS="200", TERMINAL_WIDTH="200")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Usage: sbx {verb} [OPTIONS] {VERBS[verb].operands}".rstrip() in done.stdout
     for option in VERBS[verb].options:
@@ -105,7 +105,7 @@ def test_help_of_a_verb(sbx: Run, verb: str) -> None:
     for command, _ in VERBS[verb].examples:
         assert f"\n   {command}" in done.stdout
     assert ":off" not in done.stdout
-    assert sbx("help", verb, COLUMNS="200", TERMINAL_WIDTH="200").stdout == done.stdout
+    assert sbx("help", *verb.split(), COLUMNS="200", TERMINAL_WIDTH="200").stdout == done.stdout
 
 
 def test_h_is_the_hostname_of_run_and_help_elsewhere(sbx: Run) -> None:

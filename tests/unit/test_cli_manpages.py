@@ -26,7 +26,7 @@ def formatted(path: Path) -> str:
 
 
 def test_one_page_per_verb_and_one_about_all() -> None:
-    assert set(PAGES) == {"sbx.1"} | {f"sbx-{verb}.1" for verb in VERBS}
+    assert set(PAGES) == {"sbx.1"} | {f"sbx-{verb.replace(' ', '-')}.1" for verb in VERBS}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -43,7 +43,7 @@ def test_groff_has_nothing_to_complain_about(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_page_of_a_verb(tmp_path: Path, verb: str) -> None:
-    (tmp_path / "page.1").write_text(PAGES[f"sbx-{verb}.1"])
+    (tmp_path / "page.1").write_text(PAGES[f"sbx-{verb.replace(' ', '-')}.1"])
     text = formatted(tmp_path / "page.1")
     assert f"sbx {verb} [OPTIONS] {VERBS[verb].operands}".rstrip() in text
     for option in VERBS[verb].options:
@@ -58,7 +58,7 @@ def test_page_about_all(tmp_path: Path) -> None:
     text = formatted(tmp_path / "page.1")
     assert text.rstrip().splitlines()[-1].startswith(f"sbx {sandbox.__version__}")
     for verb in VERBS:
-        assert f"sbx-{verb}(1)" in text
+        assert f"sbx-{verb.replace(' ', '-')}(1)" in text
     for words in ("EXIT STATUS", "125", "SBX_STORE", "/etc/subuid"):
         assert words in text
 

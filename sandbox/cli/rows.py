@@ -1,0 +1,20 @@
+"""Tables on stdout.  (cold)"""
+
+from typing import Any
+
+from sandbox.errors import printable
+
+
+def table(columns: tuple[tuple[str, str], ...], cells: list[dict[str, Any]], *, heading: bool = True) -> None:
+    """Rows below headings, as wide as they need."""
+    lines = [[title for title, _ in columns]] if heading else []
+    lines += [[printable(str(cell[key])) for _, key in columns] for cell in cells]
+    aligned(lines)
+
+
+def aligned(lines: list[list[str]]) -> None:
+    """Lines of cells, each column as wide as it needs."""
+    count = max((len(line) for line in lines), default=0)
+    widths = [max((len(line[i]) for line in lines if i < len(line)), default=0) for i in range(count)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

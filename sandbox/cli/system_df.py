@@ -1,0 +1,108 @@
+"""`sbx system df`: what the store takes on disk.  (cold)"""
+
+from typing import Any
+
+from sandbox import state
+from sandbox.cli.rows import table
+from sandbox.image import listing
+from sandbox.image.describe import human_size, json_text, show
+from sandbox.image.goformat import render
+from sandbox.image.prune import held
+from sandbox.image.store import Store
+from sandbox.image.usage import per_image, whole
+
+_COLUMNS = (
+    ("TYPE", "Type"), ("TOTAL", "Total"), ("ACTIVE", "Active"), ("SIZE", "Size"), ("RECLAIMABLE", "Reclaimable"),
+)  # fmt: skip
+_OF_IMAGES = (
+    ("REPOSITORY", "Repository"), ("TAG", "Tag"), ("IMAGE ID", "ID"), ("SIZE", "Size"), ("SHARED SIZE", "SharedSize"),
+    ("UNIQUE SIZE", "UniqueSize"), ("CONTAINERS", "Containers"),
+)  # fmt: skip
+_OF_CONTAINERS = (("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("SIZE", "Size"), ("STATUS", "Status"))
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """One row for each kind of thing; together they are what du says of the store."""
+    store = Store()
+    parts, rest = whole(store)
+    images = per_image(store, parts)
+    pinned = store.pinned()
+    running = held(store)
+    for image in images:
+        layers = {path[7:] for path in image["parts"] if path.startswith("layers/")}
+        image["containers"] = sum(len(pinned.get(name, ())) for name in layers)
+        image["active"] = any(name in pinned or name.partition(".")[0] in running for name in layers)
+    containers = [
+        state.Known(f"{store.root}/containers", path[11:]) for path in parts if path.startswith("containers/")
+    ]
+    rows = _rows(parts, rest, images, containers)
+    template = opts["format"]
+    if opts["verbose"]:
+        _verbose(parts, images, containers)
+    elif template == "json":
+        print(json_text(rows))
+    elif template:
+        for row in rows:
+            print(show(render(template.removeprefix("table "), row)))
+    else:
+        table(_COLUMNS, rows)
+    return 0
+
+
+def _row(kind: str, total: int, active: int, size: int, free: int) -> dict[str, Any]:
+    share = f" ({100 * free // size}%)" if size else " (0%)"
+    return {
+        "Type": kind, "Total": total, "Active": active, "RawSize": size, "RawReclaimable": free,
+        "Size": human_size(size), "Reclaimable": human_size(free) + share,
+    }  # fmt: skip
+
+
+def _rows(
+    parts: dict[str, int], rest: int, images: list[dict[str, Any]], containers: list[state.Known]
+) -> list[dict[str, Any]]:
+    of_images = {path: size for path, size in parts.items() if path.startswith(("blobs/", "layers/"))}
+    needed = set().union(*(image["parts"] for image in images if image["active"]))
+    lives = {f"containers/{known.id}" for known in containers if known.lives}
+    boxes = {path: size for path, size in parts.items() if path.startswith("containers/")}
+    volumes = {path: size for path, size in parts.items() if path.startswith("volumes/")}
+    return [
+        _row(
+            "Images", len(images), sum(image["active"] for image in images), sum(of_images.values()),
+            sum(size for path, size in of_images.items() if path not in needed),
+        ),
+        _row(
+            "Containers", len(boxes), len(lives), sum(boxes.values()),
+            sum(size for path, size in boxes.items() if path not in lives),
+        ),
+        _row("Local Volumes", len(volumes), 0, sum(volumes.values()), 0),
+        _row("Store", 1, 1, rest, 0),
+    ]  # fmt: skip
+
+
+def _verbose(parts: dict[str, int], images: list[dict[str, Any]], containers: list[state.Known]) -> None:
+    ids = {row["digest"]: row["id"] for row in listing.rows()}
+    cells = []
+    for image in images:
+        others = set().union(*(other["parts"] for other in images if other is not image))
+        size = sum(parts[path] for path in image["parts"])
+        shared = sum(parts[path] for path in image["parts"] & others)
+        for name in image["names"] or [""]:
+            repository, tag = listing.repository_and_tag(name)
+            cells.append(
+                {
+                    "Repository": repository or "<none>", "Tag": tag or "<none>",
+                    "ID": ids.get(image["digest"], "")[:12], "Size": human_size(size), "SharedSize": human_size(shared),
+                    "UniqueSize": human_size(size - shared), "Containers": image["containers"],
+                }
+            )  # fmt: skip
+    print("Images space usage:\n")
+    table(_OF_IMAGES, cells)
+    print("\nContainers space usage:\n")
+    boxes = [
+        {
+            "ID": known.id[:12], "Image": known.about.get("image", ""), "Status": "running" if known.lives else "ended",
+            "Size": human_size(parts[f"containers/{known.id}"]),
+        }
+        for known in containers
+    ]  # fmt: skip
+    table(_OF_CONTAINERS, boxes)

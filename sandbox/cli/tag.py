@@ -1,0 +1,12 @@
+"""`sbx tag`: more names for an image.  (cold)"""
+
+from typing import Any
+
+from sandbox.image.naming import tag
+from sandbox.image.store import Store
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Give the image that is the first operand the names that are the others."""
+    tag(Store(), operands[0], operands[1:])
+    return 0

@@ -1,0 +1,84 @@
+"""`--filter KEY=VALUE` of images: different keys must all hold, of the values of one key any (labels: all).  (cold)"""
+
+import datetime
+import fnmatch
+from collections.abc import Callable
+
+from sandbox.errors import SandboxError
+from sandbox.image.describe import moment, point_in_time
+from sandbox.image.listing import Row, repository_and_tag
+
+Test = Callable[[Row], bool]
+_EARLIEST = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+ALL = ("after", "before", "dangling", "digest", "id", "intermediate", "label", "label!", "reference", "since", "until")
+OF_PRUNE = ("label", "label!", "until", "dangling")
+
+
+def created(row: Row) -> datetime.datetime:
+    """When the image was made; long ago, when it does not say."""
+    return moment(row["created"]) or _EARLIEST
+
+
+def parse(texts: list[str], all_rows: list[Row], keys: tuple[str, ...] = ALL) -> Test:
+    """One test for all of `texts`; SandboxError "read filter", or "find image" for before= and since=."""
+    found: dict[str, list[Test]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in keys:
+            raise SandboxError(
+                "read filter", text, detail="no such filter" if equals else "not of the form KEY=VALUE",
+                hint=f"one of {', '.join(keys)}",
+            )  # fmt: skip
+        found.setdefault(key, []).append(_test(key, value, all_rows))
+    return lambda row: all(
+        (all if key.startswith("label") else any)(test(row) for test in tests) for key, tests in found.items()
+    )
+
+
+def _test(key: str, value: str, rows: list[Row]) -> Test:
+    if key in ("dangling", "intermediate"):
+        if value.lower() not in ("true", "false", "1", "0"):
+            raise SandboxError("read filter", f"{key}={value}", detail="true or false is missing")
+        wanted = value.lower() in ("true", "1")
+        # Only builds make intermediate images, and none are kept here.
+        return (lambda row: (not row["names"]) == wanted) if key == "dangling" else (lambda row: not wanted)
+    if key in ("label", "label!"):
+        name, equals, text = value.partition("=")
+        has: Test = lambda row: name in row["labels"] and (not equals or row["labels"][name] == text)  # noqa: E731
+        return has if key == "label" else (lambda row: not has(row))
+    if key == "until":
+        limit = point_in_time(value, datetime.datetime.now(datetime.UTC))
+        return lambda row: created(row) < limit
+    if key in ("before", "since", "after"):
+        other = created(_find(value, rows))
+        return (lambda row: created(row) < other) if key == "before" else (lambda row: created(row) > other)
+    if key == "id":
+        return lambda row: row["id"].startswith(value.removeprefix("sha256:"))
+    if key == "digest":
+        return lambda row: row["digest"].startswith(value)
+    return lambda row: any(matches(name, value) for name in row["names"])
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a stored name is meant by a shell pattern: whole, or its last parts, with the tag or without."""
+    repository, tag = repository_and_tag(name)
+    parts = repository.split("/")
+    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    return any(fnmatch.fnmatchcase(text, pattern) for tail in tails for text in (tail, f"{tail}:{tag}"))
+
+
+def _find(text: str, rows: list[Row]) -> Row:
+    """The row of an image that a filter names."""
+    from sandbox.image import reference
+
+    wanted = []
+    try:
+        wanted = [str(ref) for ref in reference.candidates(text)]
+    except SandboxError:
+        if not reference.id_prefix(text):
+            raise
+    prefix = reference.id_prefix(text)
+    for row in rows:
+        if set(wanted) & set(row["names"]) or (prefix and row["id"].startswith(prefix)):
+            return row
+    raise SandboxError("find image", text, detail="no such image in the local store", hint="`sbx images` lists them")
