@@ -13,13 +13,15 @@ from typing import Any
 
 from sandbox import cache
 from sandbox.errors import SandboxError
-from sandbox.image import archive, manifest, reference
+from sandbox.image import archive, manifest
 from sandbox.image.archive import Image
-from sandbox.image.files import Files, FolderFiles, digest_of, open_archive
+from sandbox.image.files import FolderFiles, digest_of, open_archive
 from sandbox.image.layers import announce
 from sandbox.image.layout import content_lock
 from sandbox.image.scan import check_ids
-from sandbox.image.store import Store, missing_pull
+from sandbox.image.store import Store
+from sandbox.transfer import progress, pulling
+from sandbox.transfer.sources import docker_image
 
 TRANSPORTS = ("oci", "oci-archive", "docker-archive")
 
@@ -42,24 +44,6 @@ def split_transport(name: str) -> tuple[str, str, str]:
     return transport, path, rest[len(path) + 1 :]
 
 
-def _from_docker(files: Files, wanted: str) -> Image:
-    images = archive.docker_images(files)
-    if not wanted:
-        if len(images) == 1:
-            return images[0]
-    else:
-        full = str(reference.normal(wanted, "docker.io"))
-        local = str(reference.normal(wanted))
-        for image in images:
-            if full in image.names or local in image.names:
-                return image
-    names = ", ".join(name for image in images for name in image.names)
-    raise SandboxError(
-        "find image", f"{files.what}:{wanted}" if wanted else files.what,
-        detail="no image of this name in it" if wanted else f"it holds {len(images)} images", hint=f"names in it: {names}",
-    )  # fmt: skip
-
-
 def _open(store: Store, transport: str, path: str, wanted: str, platform: str) -> Image:
     if transport == "oci" and not os.path.isdir(path):
         FolderFiles(path)  # says why not
@@ -69,7 +53,7 @@ def _open(store: Store, transport: str, path: str, wanted: str, platform: str) -
         )
     files = open_archive(path, store.root)
     if transport == "docker-archive":
-        return _from_docker(files, wanted)
+        return docker_image(files, wanted)
     entry = archive.pick(archive.oci_index(files), wanted, platform, path)
     return archive.oci_image(files, entry, platform, path)
 
@@ -106,16 +90,19 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[s
     {"name", "id", "digest", "layers": [".../fs", bottom first], "config", "architecture", "os"}.
     SandboxErrors: "find image", "read manifest", "use image" (other machine), "unpack image" (ids), "verify ...".
     """
-    missing_pull(pull)
     transport, path, wanted = split_transport(name)
     store = Store()
+    pulled = None
+    if not transport:
+        wish = pulling.Wish({}, platform, pull or "missing", progress.choose("auto", quiet=False))
+        pulled = pulling.by_policy(store, name, wish, lambda: maps)
     store.layers.sweep()
     with content_lock(store.root):
         if transport:
             image = _open(store, transport, path, wanted, platform)
             full = name
         else:
-            stored, full = store.find(name)
+            stored, full = (pulled.stored, pulled.name) if pulled else pulling.local(store, name, platform)
             image = store.image(stored, platform)
             full = full or (stored.names[0] if stored.names else image.id)
         manifest.check_platform(image.config, platform, full)

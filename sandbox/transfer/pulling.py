@@ -1,0 +1,189 @@
+"""Images from registries into the store: by policy, each layer once, and little work for what is there.  (cold)
+
+What is asked first is a HEAD: when the store has the manifest that the tag stands for, that is all.  An index stands for
+the manifest of a platform; which one is remembered (`index|...`), since neither of the two can change.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sandbox import cache, idmap
+from sandbox.errors import SandboxError, tell
+from sandbox.image import manifest, reference
+from sandbox.image.archive import Image
+from sandbox.image.files import blob_name
+from sandbox.image.layers import announce, short
+from sandbox.image.reference import Reference
+from sandbox.image.store import SIZE, Store, Stored, named
+from sandbox.transfer import progress
+from sandbox.transfer.sources import RegistrySource
+from sandbox.transfer.transports import image_of
+
+POLICIES = ("always", "missing", "never", "newer")
+
+
+class Wish(NamedTuple):
+    """How images are to be fetched."""
+
+    options: dict[str, Any]  # of registry.client.Client
+    platform: str = ""
+    policy: str = "always"
+    shown: str = "plain"  # see progress.choose
+    retries: int = -1
+
+
+class Pulled(NamedTuple):
+    id: str
+    stored: Stored
+    name: str
+
+
+def _key(digest: str, platform: str) -> str:
+    return f"index|{digest}|{'/'.join(manifest.platform(platform))}"
+
+
+def entry_of(store: Store, digest: str, platform: str) -> Stored | None:
+    """The stored image that `digest` stands for: its manifest's, or that of an index which was pulled for this platform."""
+    known = cache.get(store.records, _key(digest, platform)) or digest
+    return next((stored for stored in store.images() if stored.entry.digest == known), None)
+
+
+def local(store: Store, name: str, platform: str) -> tuple[Stored, str]:
+    """(image, its full name or "") of the store; SandboxError "find image"."""
+    try:
+        return store.find(name)
+    except SandboxError as missing:
+        ref = reference.parse(name) if "@" in name else None
+        if ref is not None and (found := entry_of(store, ref.digest, platform)):
+            for full in found.names:
+                if reference.normal(full).digest == ref.digest:
+                    return found, full
+        raise missing
+
+
+def _name(store: Store, stored: Stored, name: str) -> Stored:
+    """Give an image that is there one name more."""
+    if name not in stored.names:
+        entry = next(e for e in store.layout.raw_entries() if e.get("digest") == stored.entry.digest)
+        size = int((entry.get("annotations") or {}).get(SIZE, "0"))
+        plain = {key: value for key, value in entry.items() if key != "annotations"}
+        store.layout.change(lambda old: named(old, plain, [name], size))
+    return Stored([*stored.names, name], stored.entry)
+
+
+def pull(store: Store, ref: Reference, wish: Wish, maps: Callable[[], dict[str, Any]] = idmap.resolve) -> Pulled:
+    """Fetch `ref` (a full name) when the registry has another image than the store; RegistryError, SandboxErrors of `take`."""
+    from sandbox.registry import transport
+
+    if wish.retries >= 0:
+        transport.RETRIES = wish.retries
+    source = RegistrySource(ref, wish.options)
+    try:
+        return _pull(store, source, wish, maps)
+    finally:
+        source.close()
+
+
+def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], dict[str, Any]]) -> Pulled:
+    name = source.what
+    try:
+        store.find(name)
+        worth = True
+    except SandboxError:
+        worth = bool(source.ref.digest)
+    if worth:  # else the answer would be no: one round trip less
+        asked = source.ref.digest or source.ref.tag
+        head = source.client.head(asked)
+        there = entry_of(store, head[1], wish.platform) if head else None
+        if there:
+            image = store.image(there)
+            return Pulled(image.id, _name(store, there, name), name)
+    image = image_of(source, wish.platform)
+    manifest.check_platform(image.config, wish.platform, name)
+    outer = source.first
+    image_id = take_in(store, image, maps(), wish.shown)
+    if outer and outer != image.digest:
+        blob = f"{store.root}/{blob_name(image.digest)}"
+        cache.put(store.records, _key(outer, wish.platform), image.digest, [blob])
+    stored = entry_of(store, image.digest, wish.platform)
+    if stored is None:  # removed by another command since
+        raise SandboxError("pull image", name, detail="another command has removed it meanwhile")
+    return Pulled(image_id, stored, name)
+
+
+def take_in(store: Store, image: Image, maps: dict[str, Any], shown: str) -> str:
+    """Put an image that lies anywhere into the store, layers side by side; its id."""
+    quiet = shown == "none"
+    announce([maps["note"]] if maps["note"] else [], quiet=quiet)
+    rows = [progress.Row(short(layer.digest), layer.size) for layer in image.layers]
+    with progress.shown(rows, shown) as display, store.taking():
+        layers = [
+            layer._replace(pieces=lambda n=n, layer=layer: display.counted(n, layer.pieces()))  # type: ignore[misc]
+            for n, layer in enumerate(image.layers)
+        ]
+        image_id, warnings = store.take(image._replace(layers=layers), maps, quiet=True)
+    announce(warnings, quiet=quiet)
+    return image_id
+
+
+def by_policy(store: Store, text: str, wish: Wish, maps: Callable[[], dict[str, Any]] = idmap.resolve) -> Pulled | None:
+    """Fetch what a person calls `text` if the policy wants that; None when the store's image is to be used as it is.
+
+    SandboxError "find image" when it is not there and must not be fetched; of a short name's places the first error.
+    """
+    if wish.policy not in POLICIES:
+        raise SandboxError(
+            "read option", f"--pull={wish.policy}", detail="no such policy", hint="missing, never, always or newer"
+        )
+    here: tuple[Stored, str] | None = None
+    missing: SandboxError | None = None
+    try:
+        here = local(store, text, wish.platform)
+    except SandboxError as error:
+        missing = error
+    if wish.policy == "never":
+        if missing is not None:
+            raise missing
+        return None
+    if here is not None and wish.policy == "missing" and _fits(store, here[0], wish.platform):
+        return None
+    if here is not None and not here[1]:
+        if wish.policy in ("always", "newer") and not here[0].names:
+            return None  # an id, and nobody knows where it came from
+        text = here[0].names[0] if here[0].names else text
+    elif missing is not None and text.startswith("sha256:"):
+        raise missing
+    try:
+        return _first(store, here[1] if here and here[1] else text, wish, maps)
+    except SandboxError as error:
+        if here is not None and wish.policy == "newer":
+            tell(f"warning: the local image is used: {error}")
+            return None
+        raise
+
+
+def _fits(store: Store, stored: Stored, platform: str) -> bool:
+    if not platform:
+        return True
+    try:
+        manifest.check_platform(store.image(stored).config, platform, "")
+    except SandboxError:
+        return False
+    return True
+
+
+def _first(store: Store, text: str, wish: Wish, maps: Callable[[], dict[str, Any]]) -> Pulled:
+    """The first of the names that `text` may stand for."""
+    from sandbox.registry import names
+
+    candidates = names.candidates(text)
+    for number, ref in enumerate(candidates):
+        try:
+            if wish.shown != "none" and len(candidates) + (str(ref) != text) > 1:
+                tell(f"pull {ref}")
+            return pull(store, ref, wish, maps)
+        except SandboxError as error:
+            # Only "no such image" leads to the next registry: what answers otherwise may be the one that was meant.
+            if number == len(candidates) - 1 or getattr(error, "status", 0) not in (401, 403, 404):
+                raise
+    raise SandboxError("pull image", text, detail="no registry to pull from")
