@@ -20,9 +20,7 @@ from typing import Any, NamedTuple
 from sandbox import idmap, linux, trees, userns
 from sandbox.errors import SandboxError, printable, tell
 from sandbox.image.archive import Layer
-from sandbox.image.lanes import Job, work
 from sandbox.image.layout import try_lock
-from sandbox.image.scan import check_ids
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW, _OLD = ".new-", ".old-"
@@ -86,6 +84,9 @@ class Layers:
         claim = self.claim(layer.diff_id, maps, wait=True)
         if not claim:
             return []
+        from sandbox.image.lanes import Job, work
+        from sandbox.image.scan import check_ids
+
         try:
             what = short(layer.diff_id)
             found = work([Job(layer, what, folder=claim.folder, label=label)], maps)

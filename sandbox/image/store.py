@@ -18,12 +18,9 @@ from sandbox import cache, paths, state
 from sandbox.errors import ENOENT, SandboxError, tell
 from sandbox.image import limits, manifest, reference
 from sandbox.image.archive import Image, Layer, entry_name, layer_type, make_manifest, oci_image
-from sandbox.image.feeder import Expected, Feeder, consume
 from sandbox.image.files import blob_name, verified
-from sandbox.image.intake import Intake, checked_kind
 from sandbox.image.layers import Layers, hexes, short
 from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
-from sandbox.image.scan import scan
 
 SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
 OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes"}
@@ -149,6 +146,9 @@ class Store:
         ours = bool(layer.digest) and self.layout.has(layer.digest, layer.size)
         if ours and (known := cache.get(self.records, f"scan|{layer.digest}")):
             return dict(known)
+        from sandbox.image.feeder import Expected, Feeder, consume
+        from sandbox.image.scan import scan
+
         what = short(layer.diff_id)
         feeder = Feeder(layer.pieces, Expected(layer.digest, layer.size, layer.diff_id), what, label=label)
         try:
@@ -165,6 +165,10 @@ class Store:
         if layer.digest and self.layout.has(layer.digest, layer.size):
             here = layer._replace(pieces=lambda: files.pieces(blob_name(layer.digest)))
             return here, self.scanned(here, label)
+        from sandbox.image.feeder import Expected, Feeder, consume
+        from sandbox.image.intake import checked_kind
+        from sandbox.image.scan import scan
+
         what = short(layer.diff_id) or "layer"
         writer = BlobWriter(self.root)
         try:
@@ -186,6 +190,8 @@ class Store:
 
     def take(self, image: Image, maps: dict[str, Any], *, quiet: bool) -> tuple[str, list[str]]:
         """Copy, check, unpack and name an image; (its id, warnings).  Under the content lock; see `taking`."""
+        from sandbox.image.intake import Intake  # a third of this module's import; who only looks needs none of it
+
         what = image.names[0] if image.names else image.id[:12]
         count = len(image.layers)
         labels = ["" if quiet else f"layer {number}/{count}" for number in range(1, count + 1)]
