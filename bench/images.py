@@ -28,7 +28,7 @@ from typing import Any
 from places import BenchError, Place, median, say
 
 ROUNDS = 5
-LIST_ROUNDS = 20
+LIST_ROUNDS = 6
 MANY = 200
 PATIENCE = 180  # seconds for one command
 PACKAGES = "perl,python3"
@@ -312,7 +312,7 @@ class Images:
         stores = [self.fresh("s"), self.fresh("p")]
         for command, environment in self.pulls("twenty", *stores).values():
             self.once(command, environment)
-        for _ in range(LIST_ROUNDS // 2):
+        for _ in range(2 * LIST_ROUNDS):
             self.row("pull again", self.pulls("twenty", *stores))
 
     def listing(self) -> None:
