@@ -64,7 +64,13 @@ def matches(name: str, pattern: str) -> bool:
     repository, tag = repository_and_tag(name)
     parts = repository.split("/")
     tails = ["/".join(parts[start:]) for start in range(len(parts))]
-    return any(fnmatch.fnmatchcase(text, pattern) for tail in tails for text in (tail, f"{tail}:{tag}"))
+    wanted = pattern.split("/")  # a star does not reach beyond a slash
+
+    def fits(text: str) -> bool:
+        have = text.split("/")
+        return len(have) == len(wanted) and all(map(fnmatch.fnmatchcase, have, wanted))
+
+    return any(fits(text) for tail in tails for text in (tail, f"{tail}:{tag}"))
 
 
 def _find(text: str, rows: list[Row]) -> Row:

@@ -1,0 +1,200 @@
+"""Verbs about images that lie in the store: names, lists, filters, history, sizes, what is removed."""
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+from images import Layout, entry, remove_tree, tar
+from support import Sbx
+
+
+def layout(path: Path) -> Path:
+    """Three images: `base`, `more` on top of it, `other`."""
+    made = Layout(path / "layout")
+    made.image("base", [tar(entry("a", b"a" * 5000), entry("d", None, mode=0o700, uid=7))], {"Labels": {"k": "v"}})
+    made.image("more", [tar(entry("b", b"b" * 9000, uid=33))], {"Labels": {"k": "w", "only": "more"}}, base="base")
+    made.image("other", [tar(entry("c", b"c"))], {})
+    return path / "layout"
+
+
+@pytest.fixture
+def full(sbx: Sbx, tmp_path: Path) -> Sbx:
+    done = sbx("load", "-q", "-i", layout(tmp_path))
+    assert done.returncode == 0, done.stderr
+    return sbx
+
+
+def lines(sbx: Sbx, *words: str) -> list[str]:
+    done = sbx(*words)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.splitlines()
+
+
+NAMES = ("images", "--format", "{{.Repository}}:{{.Tag}}")
+
+
+def test_names_come_and_go(full: Sbx) -> None:
+    assert lines(full, "tag", "base", "quay.io/team/app:1", "second") == []
+    assert set(lines(full, *NAMES)) == {
+        "localhost/base:latest", "quay.io/team/app:1", "localhost/second:latest", "localhost/more:latest",
+        "localhost/other:latest",
+    }  # fmt: skip
+    ids = lines(full, "images", "-q", "--no-trunc")
+    assert len(ids) == 3  # one image, three names
+    # A name moves; the image that had it stays, as long as it has another.
+    lines(full, "tag", "other", "second")
+    assert lines(full, "inspect", "-f", "{{.RepoTags}}", "other") == [
+        "[localhost/other:latest localhost/second:latest]"
+    ]
+    lines(full, "untag", "base", "quay.io/team/app:1")
+    done = full("untag", "base", "never")
+    assert done.returncode == 125 and "the image has no such name" in done.stderr
+    lines(full, "untag", "base")
+    assert "<none>:<none>" not in lines(full, *NAMES)
+    assert "<none>:<none>" in lines(full, *NAMES, "--all")
+    assert len(lines(full, *NAMES, "--filter", "dangling=true")) == 1
+    [removed] = lines(full, "image", "prune", "-f")
+    assert f"sha256:{removed}" in ids
+    assert lines(full, "images", "-aq", "-f", "dangling=true") == []
+    assert full("run", "--rm", "--print-config", "more", "x").returncode == 0  # its lower layer was base's
+
+
+def test_a_name_with_a_digest_is_refused(full: Sbx) -> None:
+    done = full("tag", "base", "x@sha256:" + "0" * 64)
+    assert done.returncode == 125 and "a name with a digest can not be given" in done.stderr
+    assert full("tag", "base", "UPPER").returncode == 125
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["label=k"], {"base", "more"}),
+        (["label=k=v"], {"base"}),
+        (["label=k", "label=only"], {"more"}),
+        (["label!=k"], {"other"}),
+        (["reference=*o*"], {"more", "other"}),
+        (["reference=localhost/ba*:latest"], {"base"}),
+        (["reference=base", "reference=other"], {"base", "other"}),
+        (["until=2000-01-01T00:00:00Z"], {"base", "more", "other"}),  # they say nothing of their age
+        (["since=base"], set()),
+        (["intermediate=true"], set()),
+        (["dangling=false"], {"base", "more", "other"}),
+    ],
+)
+def test_filters(full: Sbx, texts: list[str], expected: set[str]) -> None:
+    words = [word for text in texts for word in ("--filter", text)]
+    assert set(lines(full, "images", "--format", "{{.Repository}}", *words)) == {
+        f"localhost/{name}" for name in expected
+    }
+
+
+@pytest.mark.parametrize("text", ["color=red", "dangling", "dangling=perhaps", "until=soon", "before=nothing"])
+def test_filters_that_make_no_sense(full: Sbx, text: str) -> None:
+    done = full("images", "--filter", text)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("sbx: ") and "Traceback" not in done.stderr
+
+
+def test_order_and_columns(full: Sbx) -> None:
+    assert lines(full, "images", "--sort", "repository", "--format", "{{.Repository}}") == [
+        "localhost/base", "localhost/more", "localhost/other",
+    ]  # fmt: skip
+    assert lines(full, "images", "--sort", "size", "--format", "{{.Repository}} {{.Size}}") == [
+        "localhost/other 1 B", "localhost/base 5 kB", "localhost/more 14 kB",
+    ]  # fmt: skip
+    assert (
+        lines(full, "images", "--sort", "tag", "--format", "table {{.Repository}}\t{{.Tag}}")[0]
+        == "localhost/base   latest"
+    )
+    rows = json.loads(full("images", "--format", "json").stdout)
+    assert {row["Names"][0]: row["Size"] for row in rows} == {
+        "localhost/base:latest": 5000, "localhost/more:latest": 14000, "localhost/other:latest": 1,
+    }  # fmt: skip
+
+
+def test_the_kept_list_follows_every_change(full: Sbx) -> None:
+    before = lines(full, *NAMES)
+    assert lines(full, *NAMES) == before
+    lines(full, "tag", "base", "new")
+    assert "localhost/new:latest" in lines(full, *NAMES)
+    lines(full, "rmi", "new")
+    assert lines(full, *NAMES) == before
+    for path in (full.store / "images").iterdir():
+        path.unlink()
+    assert lines(full, *NAMES) == before
+
+
+def test_history(full: Sbx) -> None:
+    head, *rows = lines(full, "history", "more")
+    assert head.split() == ["ID", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert len(rows) == 2
+    found = json.loads(full("history", "--format", "json", "more").stdout)
+    assert [row["size"] for row in found] == [9000, 5000]
+    assert found[0]["tags"] == ["localhost/more:latest"] and found[1]["id"] == "<missing>"
+    assert lines(full, "history", "-q", "--no-trunc", "more")[0].startswith("sha256:")
+    assert lines(full, "history", "--human=false", "--format", "{{.Size}}", "more") == ["9000", "5000"]
+
+
+def test_missing_images_and_ignore(full: Sbx) -> None:
+    assert full("rmi", "none").returncode == 125
+    assert full("rmi", "--ignore", "none", "other").returncode == 0
+    assert "localhost/other:latest" not in lines(full, *NAMES)
+
+
+def test_podmans_spellings(full: Sbx) -> None:
+    assert full("image", "ls").stdout == full("images").stdout
+    assert full("image", "inspect", "base").stdout == full("inspect", "base").stdout
+    assert full("image", "rm", "base").returncode == 0
+    done = full("image", "nonsense")
+    assert done.returncode == 125 and "unknown verb `image nonsense`" in done.stderr
+    assert "df" in full("system", "--help").stdout
+
+
+@pytest.mark.parametrize("verb", ["image prune", "system prune", "system reset"])
+def test_nobody_there_to_ask(full: Sbx, verb: str) -> None:
+    before = lines(full, *NAMES)
+    done = full(*verb.split())
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"hint: sbx {verb} --force" in done.stderr
+    assert lines(full, *NAMES) == before
+
+
+def test_asked_on_a_terminal(full: Sbx) -> None:
+    lines(full, "untag", "other")
+    for answer, left in ((b"n\n", 1), (b"y\n", 0)):
+        ours, theirs = pty.openpty()
+        os.write(ours, answer)
+        done = _with_stdin(full, theirs, "image", "prune")
+        os.close(ours)
+        os.close(theirs)
+        assert done.returncode == 0 and "Are you sure you want to continue? [y/N]" in done.stderr
+        assert len(lines(full, "images", "-aq", "-f", "dangling=true")) == left
+
+
+def _with_stdin(sbx: Sbx, fd: int, *words: str) -> "subprocess.CompletedProcess[str]":
+    process = sbx.popen(*words, stdin=fd)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+@pytest.mark.requires("userns")
+def test_df_is_what_du_says(full: Sbx) -> None:
+    rows = json.loads(full("system", "df", "--format", "json").stdout)
+    done = full("unshare", "du", "-s", "--block-size=1", str(full.store))
+    assert sum(row["RawSize"] for row in rows) == int(done.stdout.split()[0])
+    assert rows[0]["Total"] == 3 and rows[0]["RawReclaimable"] == rows[0]["RawSize"]
+    verbose = lines(full, "system", "df", "-v")
+    assert any(line.startswith("localhost/base") for line in verbose)
+    lines(full, "rmi", "-a")
+    rows = json.loads(full("system", "df", "--format", "json").stdout)
+    assert rows[0]["RawSize"] == 0
+
+
+def test_reset_removes_all(full: Sbx) -> None:
+    assert full("system", "reset", "--force").returncode == 0
+    assert not full.store.exists()
+    assert lines(full, "images", "-q") == []
+    remove_tree(full.store)
