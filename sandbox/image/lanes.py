@@ -261,7 +261,7 @@ def _unpacked(
         finally:
             child.stop()
         return found
-    except BaseException:
+    except SandboxError:
         # Nobody reads any more: each feeder ends soon, unless its source says nothing.
         while lanes:
             os.close(lanes.pop())

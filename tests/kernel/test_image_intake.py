@@ -144,3 +144,32 @@ def test_limits_of_the_environment(room: Room) -> None:  # noqa: F811
     done = room.sbx("load", "-q", "-i", str(room.path / "img"), env={"SBX_LIMITS": "layer-bites=10"})
     assert done.returncode == 125
     assert "sbx: read SBX_LIMITS `layer-bites=10`: not a limit with a number" in done.stderr
+
+
+_UNPACK = """
+import json, sys
+from sandbox import idmap
+from sandbox.image.archive import oci_images
+from sandbox.image.files import FolderFiles
+from sandbox.image.intake import Intake
+from sandbox.image.store import Store
+store, maps = Store(), idmap.resolve()
+[image] = oci_images(FolderFiles(sys.argv[1]), "")
+names = [""] * len(image.layers)
+intake = Intake(store.layout, store.layers, store.records, maps)
+print(json.dumps([len(found) for found in intake.take(image.layers, "it", names, names, copy=False)]))
+"""
+
+
+def test_unpacking_without_a_copy(room: Room) -> None:  # noqa: F811
+    """What runs from an archive needs its layers, not its blobs; what is there is not read again."""
+    layers = _many(5)
+    image_of(room, *layers[:3])
+    image_of(room, *layers, layers[0], name="next")
+    for name, missing in (("img", 3), ("next", 2), ("next", 0)):
+        done = room.run(sys.executable, "-c", _UNPACK, str(room.path / name))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == [missing, missing, 0]
+    assert _unpacked(room) == sorted(sha256(raw)[7:] for raw in layers)
+    assert room.content()["blobs/sha256"] == []
+    assert room.temporaries() == []
