@@ -4,6 +4,7 @@ oci-layout  index.json  blobs/sha256/<hex>     as skopeo reads them
 .index.lock  .content.lock                     flock(2) only; never written, never removed
 blobs/sha256/.new-*                            being written, locked by its writer; unlocked ones are rubbish
 .new-*                                         the next index.json, written under .index.lock
+.spare                                         room for the next index.json: given up when a full disk must be cleared
 """
 
 import contextlib
@@ -20,6 +21,8 @@ from sandbox.image.files import FolderFiles, blob_name, digest_of, read
 from sandbox.image.jsonstrict import dumps, expect, loads
 
 _NEW = ".new-"
+_SPARE = ".spare"
+_SPARE_BYTES = 1 << 16
 
 
 def sync_folder(path: str) -> None:
@@ -109,6 +112,37 @@ class Layout:
                         self._write_index([])
         except OSError as error:
             raise _write_error(self.root, error) from None
+        self._save_room()
+
+    def _save_room(self) -> None:
+        """Keep as many blocks as the next index.json may need, so that images can be removed from a full disk."""
+        path = f"{self.root}/{_SPARE}"
+        try:
+            wanted = max(_SPARE_BYTES, 2 * os.stat(self.index_path).st_size)
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_size >= wanted:
+                    return
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, wanted)
+            except OSError:
+                os.unlink(path)
+            finally:
+                os.close(fd)
+        except OSError:
+            pass  # the disk is full already, or can not be written to
+
+    def _give_room(self) -> bool:
+        """Give up what can be spared: records and the spare blocks; whether there was anything."""
+        found = False
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"{self.root}/images"):
+                os.unlink(f"{self.root}/images/{name}")
+                found = True
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.root}/{_SPARE}")
+            found = True
+        return found
 
     def files(self) -> FolderFiles:
         return FolderFiles(self.root)
@@ -191,7 +225,15 @@ class Layout:
             with self._index_lock():
                 old = self.raw_entries()
                 new = function([dict(entry) for entry in old])
-                if new != old:
+                if new == old:
+                    return
+                try:
+                    self._write_index(new)
+                except OSError as error:
+                    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                    # Only for what gives room back: what is added has to wait for room of its own.
+                    if not full or len(new) > len(old) or not self._give_room():
+                        raise
                     self._write_index(new)
         except OSError as error:
             raise _write_error(self.index_path, error) from None

@@ -29,7 +29,7 @@ def reset(store: Store) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink("index.json", dir_fd=root)
             for name in os.listdir(root):
-                if name in OURS or name.startswith((".new-", ".probe-", ".content.lock", ".index.lock")):
+                if name in OURS or name.startswith((".new-", ".probe-", ".content.lock", ".index.lock", ".spare")):
                     clear_folder(root, name)
         except OSError as error:
             raise SandboxError.of("reset store", store.root, error) from None

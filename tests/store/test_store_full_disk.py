@@ -35,8 +35,9 @@ def work():
         pass
     found += [call("rmi", "one"), call("system", "check"), call("images", "-aq")]
     disk = os.statvfs(store)
+    os.close(fill)
     os.unlink(store + "/fill")
-    found += [[disk.f_bavail * disk.f_frsize], call("load", "-q", "-i", one), call("system", "check")]
+    found += [[disk.f_bavail * disk.f_frsize], call("load", "-q", "-i", one), call("system", "check", "--quick")]
     return json.dumps(found)
 print(userns.call(idmap.resolve(), work))
 """
