@@ -1,0 +1,263 @@
+"""Transfers that go wrong: hostile registries, cuts, signals.  Each ends with a message, and leaves nothing."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import images
+import pytest
+from conftest import insecure
+from hostile import Hostile, Request, manifest_bytes, sha256
+from images import entry, tar
+from support import Sbx, clean_environment, launcher_path, leftovers
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+class Served:
+    """An image a/b:1 of three small layers on a hostile server."""
+
+    def __init__(self, server: Hostile) -> None:
+        self.server = server
+        self.layers = [tar(entry(f"layer{n}", random.Random(n).randbytes(300_000))) for n in range(3)]
+        self.serve()
+
+    def serve(self, **changes: object) -> None:
+        found = {
+            "architecture": images.ARCHITECTURE, "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [sha256(raw) for raw in self.layers]}, **changes,
+        }  # fmt: skip
+        self.config = json.dumps(found).encode()
+        for raw in (*self.layers, self.config):
+            self.server.serve_blob(raw)
+        self.manifest = manifest_bytes(*self.layers, config=self.config)
+        self.server.serve_manifest(self.manifest)
+        self.server.serve_manifest(self.manifest, sha256(self.manifest))
+
+    def path(self, number: int) -> str:
+        return f"/v2/a/b/blobs/{sha256(self.layers[number])}"
+
+
+@pytest.fixture
+def served(hostile: Hostile) -> Served:
+    return Served(hostile)
+
+
+@pytest.fixture
+def puller(tmp_path: Path, session_folder: Path, hostile: Hostile) -> Iterator[Sbx]:
+    yield Sbx(
+        tmp_path / "store", {**clean_environment(session_folder), **insecure(tmp_path, hostile.host)}, launcher_path()
+    )
+    images.remove_tree(tmp_path / "store")
+
+
+def refused(puller: Sbx, served: Served, *words: str) -> str:
+    """The message of a pull that must fail, after which nothing is there."""
+    done = puller("pull", "--retry", "0", *words, f"{served.server.host}/a/b:1")
+    assert (done.returncode, done.stdout) == (125, ""), done
+    assert "Traceback" not in done.stderr
+    nothing(puller)
+    return done.stderr
+
+
+def nothing(puller: Sbx) -> None:
+    assert list((puller.store / "blobs/sha256").iterdir()) == []
+    assert list((puller.store / "layers").glob("*")) == []
+    assert leftovers(puller.store) == []
+
+
+def test_what_is_whole_is_pulled(puller: Sbx, served: Served) -> None:
+    done = puller("pull", f"{served.server.host}/a/b:1")
+    assert (done.returncode, done.stdout.strip()) == (0, sha256(served.config)[7:]), done.stderr
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("sent", [0, 1000, 250_000])
+def test_a_connection_cut_at_each_layer(puller: Sbx, served: Served, number: int, sent: int) -> None:
+    raw = served.layers[number]
+
+    def cut(request: Request) -> None:
+        request.begin(200, {"Content-Length": str(len(raw))})
+        request.write(raw[:sent])
+        request.cut()
+
+    served.server.routes[served.path(number)] = cut
+    assert "sbx: pull blob" in refused(puller, served)
+    # One cut is taken up again where it was.
+    whole = Served(Hostile(tls=None))
+    served.serve()
+    good = served.server.routes[served.path(number)]
+    assert callable(good)
+    served.server.routes[served.path(number)] = [cut, good]
+    done = puller("pull", "--retry", "3", f"{served.server.host}/a/b:1")
+    assert done.returncode == 0, done.stderr
+    whole.server.close()
+
+
+def test_a_wrong_digest(puller: Sbx, served: Served) -> None:
+    changed = bytes(served.layers[1][:-1]) + b"x"
+    served.server.routes[served.path(1)] = lambda request: request.answer(200, changed)
+    assert "digest" in refused(puller, served)
+
+
+def test_a_config_that_disagrees_with_its_layers(puller: Sbx, served: Served) -> None:
+    ids = [sha256(raw) for raw in served.layers]
+    served.serve(rootfs={"type": "layers", "diff_ids": ids[:2]})
+    assert "2 diff ids for 3 layers" in refused(puller, served)
+    served.serve(rootfs={"type": "layers", "diff_ids": [ids[1], ids[0], ids[2]]})
+    assert "sbx: verify layer" in refused(puller, served)
+
+
+def index(served: Served, *entries: dict[str, object]) -> bytes:
+    raw = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries)}).encode()
+    served.server.serve_manifest(raw, Content_Type=INDEX)
+    served.server.serve_manifest(raw, sha256(raw), Content_Type=INDEX)
+    return raw
+
+
+def about(raw: bytes, media_type: str, architecture: str = images.ARCHITECTURE) -> dict[str, object]:
+    platform = {"os": "linux", "architecture": architecture}
+    return {"mediaType": media_type, "digest": sha256(raw), "size": len(raw), "platform": platform}
+
+
+def test_an_index_without_our_platform(puller: Sbx, served: Served) -> None:
+    index(served, about(served.manifest, MANIFEST, "s390x"))
+    said = refused(puller, served)
+    assert "sbx: choose platform" in said and "image is for linux/s390x, this machine is linux/" in said
+
+
+def test_indexes_without_end(puller: Sbx, served: Served) -> None:
+    raw = served.manifest
+    inner = about(raw, MANIFEST)
+    for _ in range(6):
+        raw = index(served, inner)
+        inner = about(raw, INDEX)
+    assert "nested more than 4 deep" in refused(puller, served)
+    # One that names itself can not have that digest.
+    cyclic = {"mediaType": INDEX, "digest": sha256(b"x"), "size": 10, "platform": inner["platform"]}
+    raw = index(served, cyclic)
+    served.server.serve_manifest(raw, sha256(b"x"), Content_Type=INDEX)
+    assert "digest" in refused(puller, served)
+
+
+def test_a_foreign_layer(puller: Sbx, served: Served) -> None:
+    found = json.loads(served.manifest)
+    found["layers"][1]["urls"] = [f"http://{served.server.host}/elsewhere"]
+    served.server.serve_manifest(json.dumps(found).encode())
+    assert "is a foreign layer" in refused(puller, served)
+    assert "/elsewhere" not in [request.path for request in served.server.requests]
+
+
+def test_nothing_is_left_of_a_copy_that_fails(puller: Sbx, served: Served, tmp_path: Path) -> None:
+    def cut(request: Request) -> None:
+        request.begin(200, {"Content-Length": "307200"})
+        request.write(served.layers[2][:1000])
+        request.cut()
+
+    served.server.routes[served.path(2)] = cut
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/there.tar").write_text("as it was")
+    (tmp_path / "out/empty").mkdir()
+    for target in ("oci:{}/new:1", "oci:{}/empty:1", "dir:{}/d", "oci-archive:{}/there.tar", "docker-archive:{}/a.tar"):
+        done = puller(
+            "copy", "-q", "--retry", "0", f"docker://{served.server.host}/a/b:1", target.format(tmp_path / "out")
+        )
+        assert done.returncode == 125 and "sbx: pull blob" in done.stderr, done.stderr
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["empty", "there.tar"]
+    assert (tmp_path / "out/there.tar").read_text() == "as it was"
+    assert list((tmp_path / "out/empty").iterdir()) == []
+
+
+# -- signals --
+
+
+@pytest.fixture
+def slowly(served: Served) -> Served:
+    """The last layer comes to its middle and then waits."""
+
+    def wait(request: Request) -> None:
+        raw = served.layers[2]
+        request.begin(200, {"Content-Length": str(len(raw))})
+        request.write(raw[:200_000])
+        time.sleep(4)
+        request.cut()
+
+    served.server.routes[served.path(2)] = wait
+    return served
+
+
+def begun(puller: Sbx, served: Served, *words: str) -> "subprocess.Popen[str]":
+    process = puller.popen(*words)
+    end = time.monotonic() + 20
+    while time.monotonic() < end and served.path(2) not in [request.path for request in served.server.requests]:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("whole_session", [True, False])
+def test_a_signal_ends_a_pull_and_nothing_is_left(
+    puller: Sbx, slowly: Served, number: int, whole_session: bool
+) -> None:
+    process = begun(puller, slowly, "pull", f"{slowly.server.host}/a/b:1")
+    started = time.monotonic()
+    (os.killpg if whole_session else os.kill)(process.pid, number)
+    out, said = process.communicate(timeout=30)
+    assert (process.returncode, out) == (128 + number, "") and "Traceback" not in said, said
+    assert time.monotonic() - started < 3
+    nothing(puller)
+
+
+def test_a_signal_ends_a_copy_and_nothing_is_left(puller: Sbx, slowly: Served, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    process = begun(puller, slowly, "copy", f"docker://{slowly.server.host}/a/b:1", f"oci-archive:{tmp_path}/out/a.tar")
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_a_killed_pull_leaves_goes_with_the_next_command(puller: Sbx, slowly: Served) -> None:
+    process = begun(puller, slowly, "pull", f"{slowly.server.host}/a/b:1")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    time.sleep(0.3)  # its children die with it
+    slowly.serve()
+    done = puller("pull", "-q", f"{slowly.server.host}/a/b:1")
+    assert done.returncode == 0, done.stderr
+    assert leftovers(puller.store) == []
+    assert len(list((puller.store / "blobs/sha256").iterdir())) == 5
+
+
+@pytest.mark.slow
+def test_two_hundred_pulls_killed_at_random(mover: Sbx, pushed: str) -> None:
+    """With `rmi` in between: afterwards what is there is whole, and the space is back."""
+    chance = random.Random(7)
+    names = [f"{pushed}/busybox:latest", f"{pushed}/layered:3"]
+    call: Callable[..., subprocess.CompletedProcess[str]] = mover
+    assert call("pull", "-q", names[0]).returncode == 0
+    until = time.monotonic() + 60
+    for number in range(200):
+        process = mover.popen("pull", "-q", names[1])
+        time.sleep(chance.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+        if number % 20 == 19:
+            call("rmi", "-f", names[1])
+        if time.monotonic() > until:
+            break
+    assert number >= 50
+    assert call("pull", "-q", names[1]).returncode == 0
+    assert leftovers(mover.store) == []
+    assert call("save", "-q", "-o", "/dev/null", *names).returncode == 0  # reads and verifies every blob
+    assert call("rmi", names[1]).returncode == 0
+    assert call("save", "-q", "-o", "/dev/null", names[0]).returncode == 0  # what was complete is not lost
+    assert call("rmi", names[0]).returncode == 0
+    assert list((mover.store / "blobs/sha256").iterdir()) == [] == list((mover.store / "layers").iterdir())

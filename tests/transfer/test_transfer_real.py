@@ -1,0 +1,253 @@
+"""pull, push, copy, save and manifest with real parts: docker-registry, skopeo, podman, umoci, buildah's images."""
+
+import itertools
+import json
+import os
+import pty
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import images
+import pytest
+from support import Sbx, leftovers
+
+Tool = Callable[..., str]
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.requires("overlay")
+def test_pull_prints_the_id_and_the_image_runs(mover: Sbx, pushed: str, skopeo: Tool) -> None:
+    done = mover("pull", f"{pushed}/layered:3")
+    image_id = ok(done).strip()
+    assert image_id == json.loads(ok(mover("inspect", f"{pushed}/layered:3")))[0]["Id"]
+    assert done.stderr.count("pull layer") == 3
+    assert ok(mover("run", f"{pushed}/layered:3", "cat", "/data/late")) == "3\n"
+    # What is there is asked for once, and read no more.
+    again = mover("pull", f"{pushed}/layered:3")
+    assert (ok(again).strip(), again.stderr) == (image_id, "")
+    assert skopeo(f"oci:{mover.store}:{pushed}/layered:3") == skopeo(f"docker://{pushed}/layered:3")
+    assert leftovers(mover.store) == []
+
+
+def test_pull_quietly_by_digest_and_all_tags(mover: Sbx, pushed: str, skopeo: Tool) -> None:
+    digest = skopeo(f"docker://{pushed}/layered:20").split()[0]
+    done = mover("pull", "-q", f"{pushed}/layered@{digest}")
+    assert (len(ok(done).strip()), done.stderr) == (64, "")
+    assert digest in ok(mover("images", "--digests"))
+    both = ok(mover("pull", "-q", "-a", f"{pushed}/layered")).split()
+    assert len(both) == 2 and done.stdout.strip() in both
+
+
+@pytest.mark.requires("overlay")
+def test_run_fetches_by_policy(mover: Sbx, pushed: str, skopeo: Tool) -> None:
+    name = f"{pushed}/policy:1"
+    images.call("skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{pushed}/busybox:latest", f"docker://{name}")  # fmt: skip
+    never = mover("run", "--pull=never", name, "true")
+    assert never.returncode == 125 and f"sbx: find image `{name}`" in never.stderr
+    assert ok(mover("run", name, "echo", "fetched")) == "fetched\n"
+    images.call("skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{pushed}/layered:3", f"docker://{name}")  # fmt: skip
+    assert mover("run", name, "cat", "/data/late").returncode == 1  # missing: the old one will do
+    assert ok(mover("run", "--pull=newer", name, "cat", "/data/late")) == "3\n"
+    assert ok(mover("run", "--pull=always", name, "cat", "/data/late")) == "3\n"
+
+
+@pytest.mark.requires("overlay")
+def test_newer_makes_do_with_what_is_there_and_always_does_not(mover: Sbx, busybox_oci: images.Images) -> None:
+    ok(mover("copy", "-q", busybox_oci.oci, "store:127.0.0.1:1/x:1"))
+    newer = mover("run", "--pull=newer", "127.0.0.1:1/x:1", "echo", "here")
+    assert newer.stdout == "here\n" and "warning: the local image is used" in newer.stderr
+    always = mover("run", "--pull=always", "127.0.0.1:1/x:1", "echo", "here")
+    assert (always.returncode, always.stdout) == (125, "")
+
+
+def test_pulled_by_two_at_once_each_layer_is_unpacked_once(mover: Sbx, pushed: str) -> None:
+    running = [mover.popen("pull", f"{pushed}/layered:20") for _ in range(3)]
+    ended = [process.communicate(timeout=60) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], ended
+    assert len({out for out, _ in ended}) == 1
+    assert len(list((mover.store / "layers").iterdir())) == 20
+    assert leftovers(mover.store) == []
+
+
+@pytest.mark.requires("overlay")
+def test_what_is_pushed_is_run_by_podman(mover: Sbx, pushed: str, podman: Tool, skopeo: Tool, tmp_path: Path) -> None:
+    ok(mover("pull", "-q", f"{pushed}/layered:3"))
+    ok(mover("push", "-q", "--digestfile", tmp_path / "digest", f"{pushed}/layered:3", f"{pushed}/again/three:1"))
+    assert skopeo(f"docker://{pushed}/again/three:1") == f"{(tmp_path / 'digest').read_text()} 3"
+    podman("pull", "-q", "--tls-verify=false", f"{pushed}/again/three:1")
+    ran = podman("run", "--rm", "--network", "none", "--cgroups=disabled", f"{pushed}/again/three:1", "cat", "/data/late")  # fmt: skip
+    assert ran == "3\n"
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+def test_what_is_saved_is_loaded_by_podman_and_by_us(mover: Sbx, pushed: str, podman: Tool, tmp_path: Path, form: str) -> None:  # fmt: skip
+    ok(mover("pull", "-q", f"{pushed}/layered:3"))
+    file = tmp_path / "saved.tar"
+    ok(mover("save", "-q", "--format", form, "-o", file, f"{pushed}/layered:3"))
+    podman("load", "-q", "-i", file)
+    assert f"{pushed}/layered:3" in podman("images", "--format", "{{.Repository}}:{{.Tag}}")
+    first = ok(mover("images", "--no-trunc", "-q")).strip()
+    ok(mover("rmi", "-a"))
+    assert f"Loaded image: {pushed}/layered:3" in ok(mover("load", "-q", "-i", file))
+    assert ok(mover("images", "--no-trunc", "-q")).strip() == first
+    # The same image gives the same bytes, and to a pipe too.
+    again = tmp_path / "again.tar"
+    ok(mover("save", "-q", "--format", form, "-o", again, f"{pushed}/layered:3"))
+    with open(tmp_path / "pipe.tar", "w", encoding="ascii") as out:
+        process = mover.popen("save", "--format", form, f"{pushed}/layered:3", stdout=out)
+        assert process.wait(60) == 0
+    assert (tmp_path / "pipe.tar").read_bytes() == again.read_bytes()
+
+
+def test_several_images_in_one_archive(mover: Sbx, pushed: str, skopeo: Tool, tmp_path: Path) -> None:
+    names = [f"{pushed}/layered:3", f"{pushed}/layered:20"]
+    ok(mover("pull", "-q", *names))
+    for form, transport in (("oci-archive", "oci-archive"), ("docker-archive", "docker-archive"), ("oci-dir", "oci")):
+        target = tmp_path / form
+        ok(mover("save", "-q", "-m", "--format", form, "-o", target, *names))
+        assert [skopeo(f"{transport}:{target}:{name}").split()[1] for name in names] == ["3", "20"]
+    one = mover("save", "--format", "docker-dir", "-o", tmp_path / "x", *names)
+    assert one.returncode == 125 and "holds one image" in one.stderr
+
+
+def test_nothing_is_saved_to_a_terminal(mover: Sbx, pushed: str) -> None:
+    ok(mover("pull", "-q", f"{pushed}/busybox"))
+    ours, theirs = pty.openpty()
+    process = mover.popen("save", f"{pushed}/busybox", stdout=theirs)
+    os.close(theirs)
+    _, said = process.communicate(timeout=30)
+    os.close(ours)
+    assert process.returncode == 125 and "stdout is a terminal" in said
+
+
+def test_copy_between_all_transports_keeps_the_image(mover: Sbx, pushed: str, skopeo: Tool, tmp_path: Path) -> None:
+    steps = [
+        f"docker://{pushed}/layered:3", f"oci:{tmp_path}/oci:name:1", f"dir:{tmp_path}/dir", f"oci-archive:{tmp_path}/oci.tar:1",
+        "store:mine:1", f"docker-archive:{tmp_path}/docker.tar:mine:2", f"docker://{pushed}/copied:1",
+    ]  # fmt: skip
+    for source, target in itertools.pairwise(steps):
+        ok(mover("copy", "-q", source, target))
+    configs = {
+        json.loads(images.call("skopeo", "inspect", "--raw", "--tls-verify=false", step))["config"]["digest"]
+        for step in steps if not step.startswith(("store:", "docker-archive"))
+    }  # fmt: skip
+    assert len(configs) == 1
+    assert len({skopeo(step) for step in steps[:4]}) == 1  # the very manifest
+    # Plain layers of the docker-archive stay as they are in a copy; the other layout's images stay too.
+    ok(mover("copy", "-q", f"docker://{pushed}/busybox:latest", f"oci:{tmp_path}/oci:name:2"))
+    assert skopeo(f"oci:{tmp_path}/oci:name:1") == skopeo(steps[0])
+    images.call("umoci", "unpack", "--rootless", "--image", f"{tmp_path}/oci:name:2", tmp_path / "bundle")
+    assert (tmp_path / "bundle/rootfs/bin/busybox").exists()
+    images.remove_tree(tmp_path / "bundle")
+
+
+def test_manifest_types_and_compression_are_converted(mover: Sbx, pushed: str, skopeo: Tool, tmp_path: Path) -> None:
+    ok(mover("copy", "-q", "--compression-format", "zstd", f"docker://{pushed}/layered:3", f"docker://{pushed}/z:1"))
+    raw = json.loads(images.call("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{pushed}/z:1"))
+    assert {layer["mediaType"].rpartition("+")[2] for layer in raw["layers"]} == {"zstd"}
+    ok(mover("copy", "-q", "--format", "docker", f"docker://{pushed}/z:1", f"dir:{tmp_path}/d"))
+    raw = json.loads((tmp_path / "d/manifest.json").read_bytes())
+    assert raw["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+    assert {layer["mediaType"] for layer in raw["layers"]} == {"application/vnd.docker.image.rootfs.diff.tar.gzip"}
+    images.call("skopeo", "copy", "-q", f"dir:{tmp_path}/d", f"oci:{tmp_path}/o:1")
+    ok(mover("pull", "-q", f"{pushed}/z:1"))
+    kept = mover("copy", "-q", "--preserve-digests", f"dir:{tmp_path}/d", f"oci:{tmp_path}/p:1")
+    assert kept.returncode == 125 and not (tmp_path / "p").exists() and "--preserve-digests" in kept.stderr
+
+
+def index_of(folder: Path, pushed: str) -> str:
+    """An index of two platforms in an OCI layout, by buildah; its reference."""
+    layout = folder / "index"
+    images.call(
+        "skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{pushed}/busybox:latest", f"oci:{layout}:a"
+    )
+    entry = json.loads((layout / "index.json").read_bytes())["manifests"][0]
+    entry.pop("annotations", None)
+    config_name = json.loads((layout / f"blobs/sha256/{entry['digest'][7:]}").read_bytes())["config"]["digest"]
+    other = json.loads((layout / f"blobs/sha256/{config_name[7:]}").read_bytes()) | {"architecture": "s390x"}
+    found = json.loads((layout / f"blobs/sha256/{entry['digest'][7:]}").read_bytes())
+    found["config"] |= add(layout, json.dumps(other).encode())
+    second = {"mediaType": entry["mediaType"], **add(layout, json.dumps(found).encode())}
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+        {**entry, "platform": {"os": "linux", "architecture": images.ARCHITECTURE}},
+        {**second, "platform": {"os": "linux", "architecture": "s390x"}},
+    ]}  # fmt: skip
+    top = {"mediaType": index["mediaType"], **add(layout, json.dumps(index).encode())}
+    top["annotations"] = {"org.opencontainers.image.ref.name": "both"}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+    return f"oci:{layout}:both"
+
+
+def add(layout: Path, raw: bytes) -> dict[str, object]:
+    import hashlib
+
+    digest = hashlib.sha256(raw).hexdigest()
+    (layout / f"blobs/sha256/{digest}").write_bytes(raw)
+    return {"digest": f"sha256:{digest}", "size": len(raw)}
+
+
+def test_indexes(mover: Sbx, pushed: str, skopeo: Tool, tmp_path: Path) -> None:
+    source = index_of(tmp_path, pushed)
+    raw = images.call("skopeo", "inspect", "--raw", source)
+    ok(mover("copy", "-q", "-a", "--preserve-digests", source, f"docker://{pushed}/both:1"))
+    assert images.call("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{pushed}/both:1") == raw
+    images.call(
+        "skopeo", "copy", "-q", "-a", "--src-tls-verify=false", f"docker://{pushed}/both:1", f"dir:{tmp_path}/all"
+    )
+    ok(mover("copy", "-q", "-a", f"dir:{tmp_path}/all", f"oci-archive:{tmp_path}/all.tar:1"))
+    shown = json.loads(ok(mover("manifest", "inspect", f"docker://{pushed}/both:1")))
+    assert [entry["platform"]["architecture"] for entry in shown["manifests"]] == [images.ARCHITECTURE, "s390x"]
+    # One of it in the store; the index's digest is known again.
+    ok(mover("pull", "-q", f"{pushed}/both:1"))
+    again = mover("pull", f"{pushed}/both:1")
+    assert again.stderr == ""
+    ok(mover("pull", "-q", "--platform", "linux/s390x", f"{pushed}/both:1"))
+    assert json.loads(ok(mover("inspect", f"{pushed}/both:1")))[0]["Architecture"] == "s390x"
+    arm = mover("pull", "--platform", "linux/arm/v7", f"{pushed}/both:1")
+    assert arm.returncode == 125
+    assert "sbx: choose platform" in arm.stderr and "linux/s390x, not for linux/arm/v7" in arm.stderr
+    archive = mover("copy", "-q", "-a", f"docker://{pushed}/both:1", f"docker-archive:{tmp_path}/no.tar")
+    assert archive.returncode == 125 and not (tmp_path / "no.tar").exists()
+    # As Docker's list, with Docker's manifests.
+    ok(mover("copy", "-q", "-a", "--format", "docker", source, f"docker://{pushed}/both:2"))
+    listed = json.loads(images.call("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{pushed}/both:2"))
+    assert listed["mediaType"] == "application/vnd.docker.distribution.manifest.list.v2+json"
+    assert mover("pull", "-q", f"{pushed}/both:2").returncode == 0
+
+
+def test_push_mounts_what_the_registry_has(mover: Sbx, pushed: str, registry: object) -> None:
+    ok(mover("copy", f"docker://{pushed}/layered:20", f"docker://{pushed}/mounted:1"))
+    started = time.monotonic()
+    done = mover("copy", f"docker://{pushed}/layered:20", f"docker://{pushed}/mounted:2")
+    assert "copy layer" not in done.stderr  # nothing was read
+    assert time.monotonic() - started < 10
+
+
+def test_progress_forms(mover: Sbx, pushed: str) -> None:
+    lines = mover("pull", "--progress", "json", f"{pushed}/layered:3").stderr.splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [event["event"] for event in events].count("end") == 3
+    assert all(event["done"] == event["size"] for event in events if event["event"] == "end")
+    wrong = mover("pull", "--progress", "fancy", f"{pushed}/layered:3")
+    assert wrong.returncode == 125 and "not one of auto, plain, json, none" in wrong.stderr
+
+
+def test_bars_on_a_terminal(mover: Sbx, pushed: str) -> None:
+    ours, theirs = pty.openpty()
+    process = mover.popen("pull", f"{pushed}/layered:3", stderr=theirs, env={"TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:
+        pass  # the other end is closed
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert b"[====" in shown and shown.count(b"pull ") >= 3
