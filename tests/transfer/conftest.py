@@ -78,7 +78,12 @@ def podman(tmp_path: Path) -> Iterator[Tool]:
     runtime = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
     command = ["env", f"XDG_RUNTIME_DIR={runtime}", "podman", "--root", tmp_path / "podman", "--runroot", runtime / "r"]
     command += ["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--storage-driver", "vfs"]
-    yield lambda *words: images.call(*command, *words)
+
+    def call(*words: str) -> str:
+        return images.call(*command, *words)
+
+    call.__doc__ = " ".join(str(word) for word in command)  # as a shell calls it
+    yield call
     for path in runtime.rglob("pause.pid"):
         os.kill(int(path.read_text()), signal.SIGKILL)
     images.remove_tree(tmp_path / "podman")
