@@ -13,13 +13,13 @@ from typing import Any
 
 from sandbox import cache
 from sandbox.errors import SandboxError
-from sandbox.image import archive, manifest
+from sandbox.image import additional, archive, manifest
 from sandbox.image.archive import Image
 from sandbox.image.files import FolderFiles, digest_of, open_archive
 from sandbox.image.layers import announce
 from sandbox.image.layout import content_lock
 from sandbox.image.scan import check_ids
-from sandbox.image.store import Store
+from sandbox.image.store import Store, Stored
 from sandbox.transfer import progress, pulling
 from sandbox.transfer.sources import docker_image
 
@@ -84,6 +84,17 @@ def unpack_missing(store: Store, image: Image, maps: dict[str, Any], what: str) 
     return warnings
 
 
+def _elsewhere(store: Store, name: str) -> "tuple[additional.Foreign, Stored, str] | None":
+    """An image that only an additional store has."""
+    if not (folders := additional.folders()):
+        return None
+    try:
+        store.find(name)
+    except SandboxError:
+        return additional.find(name, folders)
+    return None
+
+
 def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[str, Any]:
     """The prepared record of image `name` under the id map `maps`; see the contract in docs/architecture.md.
 
@@ -93,7 +104,8 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[s
     transport, path, wanted = split_transport(name)
     store = Store()
     pulled = None
-    if not transport:
+    there = None if transport or pull in ("always", "newer") else _elsewhere(store, name)
+    if not transport and not there:
         wish = pulling.Wish({}, platform, pull or "missing", progress.choose("auto", quiet=False))
         pulled = pulling.by_policy(store, name, wish, lambda: maps)
     store.layers.sweep()
@@ -101,22 +113,32 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[s
         if transport:
             image = _open(store, transport, path, wanted, platform)
             full = name
+        elif there:
+            other, stored, full = there
+            image = other.image(stored, platform)
+            full = full or (stored.names[0] if stored.names else image.id)
         else:
             stored, full = (pulled.stored, pulled.name) if pulled else pulling.local(store, name, platform)
             image = store.image(stored, platform)
             full = full or (stored.names[0] if stored.names else image.id)
         manifest.check_platform(image.config, platform, full)
-        warnings = unpack_missing(store, image, maps, full)
+        lent = {layer.diff_id: additional.unpacked(there[0], layer.diff_id, maps) for layer in image.layers if there}
+        own = image._replace(layers=[layer for layer in image.layers if not lent.get(layer.diff_id)])
+        warnings = unpack_missing(store, own, maps, full)
         record = {
             "name": full,
             "id": image.id,
             "digest": _digest(image),
-            "layers": [f"{store.layers.path(layer.diff_id, maps['variant'])}/fs" for layer in image.layers],
+            "layers": [
+                lent.get(layer.diff_id) or f"{store.layers.path(layer.diff_id, maps['variant'])}/fs"
+                for layer in image.layers
+            ],
             "config": image.config.run,
             "architecture": image.config.architecture,
             "os": image.config.os,
         }
         if not platform:
-            cache.put(store.records, f"{name}|{maps['variant']}", record, _depends(transport, path, store))
+            depends = _depends(transport, path, store) + ([there[0].layout.index_path] if there else [])
+            cache.put(store.records, f"{name}|{maps['variant']}", record, depends)
     announce(warnings, quiet=False)
     return record
