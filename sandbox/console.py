@@ -37,6 +37,19 @@ def raw_mode(fd: int) -> "list[Any]":
     return saved
 
 
+def copy_size(ends: "tuple[int, ...]", terminal: int) -> None:
+    """Give `terminal` the window size of the first of `ends` that is a terminal; its own stays when none is."""
+    size = bytes(bytearray(8))  # struct winsize, of our own for the kernel to fill
+    for fd in ends:
+        if os.isatty(fd):
+            try:
+                linux.ioctl(fd, linux.TIOCGWINSZ, size)
+                linux.ioctl(terminal, linux.TIOCSWINSZ, size)
+            except OSError:
+                pass  # it has hung up
+            return
+
+
 def _output() -> tuple[int, int]:
     """(descriptor to write to, how much at once): standard output, which others have too, is never made non-blocking.
 
@@ -68,12 +81,13 @@ class Console:
         self.watched: dict[int, int] = {}
         self.out, self.piece = _output()
         os.set_blocking(master, False)
+        self.resize()
         # Held open, so that the terminal outlives a command that closes it for a while.
         self.peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
     def start(self, poll: "select.poll") -> None:
-        self.resize()
         _signal.signal(_SIGWINCH, lambda *_: self.resize())
+        self.resize()
         if self.interactive and os.isatty(0):
             try:
                 self.saved = raw_mode(0)
@@ -83,12 +97,7 @@ class Console:
 
     def resize(self) -> None:
         """The container's window gets the size of the user's, which tells its foreground process (SIGWINCH)."""
-        size = bytes(bytearray(8))  # struct winsize, of our own for the kernel to fill
-        try:
-            linux.ioctl(1 if os.isatty(1) else 0, linux.TIOCGWINSZ, size)
-            linux.ioctl(self.master, linux.TIOCSWINSZ, size)
-        except OSError:
-            pass  # neither end is a terminal: the default size stays
+        copy_size((1, 0), self.master)
 
     def copy(self, events: "list[tuple[int, int]]", poll: "select.poll") -> None:
         """Move what `poll` says is there; the end of the user's input becomes the terminal's end-of-file character."""

@@ -180,8 +180,11 @@ class Control:
         client.detached = bool(wanted.get("detach"))
         opened: tuple[int, ...] = ()
         if wanted.get("tty"):
+            from sandbox import console
+
             opened = join.terminal(keeper.root, spec["process"]["user"]["uid"])
             client.master = opened[0]
+            console.copy_size((fds[1], fds[0]), client.master)
         try:
             stdio = [opened[1]] if opened else fds
             client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, terminal=bool(opened))

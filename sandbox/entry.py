@@ -10,7 +10,7 @@ import os
 import sys
 
 from sandbox import options
-from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, SandboxError, printable, report, tell
+from sandbox.errors import EPIPE, EXIT_FAILED, EXIT_SIGNAL, SandboxError, printable, report, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-SIGINT, SIGPIPE, SIGCHLD, EPIPE = 2, 13, 17, 32
+SIGINT, SIGPIPE, SIGCHLD = 2, 13, 17
 # What Python sets where there is no locale (PEP 538), in our environment too.
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 # What `sbx` itself takes in front of a verb, as the verb that answers it.

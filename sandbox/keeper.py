@@ -35,7 +35,7 @@ import sys
 import time
 
 from sandbox import init, linux, plan as plans, spec as oci, state, trees, userns, users
-from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError
+from sandbox.errors import EIO, EPIPE, EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError, report
 from sandbox.sources import Sources
 
 TYPE_CHECKING = False
@@ -427,6 +427,8 @@ class Keeper:
                     self.kill(SIGHUP)
         if self.terminal:
             self.terminal.finish()
+            if self.terminal.lost not in (0, EIO, EPIPE):  # those two: who was to read it has gone
+                report(SandboxError("write", "standard output", self.terminal.lost))
         if self.streams:
             self.streams.paused = False
             self.streams.drain()

@@ -70,8 +70,11 @@ class Streams:
         self._theirs = []
 
     def take_terminal(self, master: int) -> None:
-        """The command has a terminal, whose master end is `master`."""
+        """The command is to have a terminal, whose master end is `master`; the cli's own is still 0 or 1."""
+        from sandbox import console
+
         os.set_blocking(master, False)
+        console.copy_size((1, 0), master)
         self.sources[master] = "stdout"
         self.input = master if self._stdin else -1
         # Held open, so that the terminal outlives a command that closes it for a while.

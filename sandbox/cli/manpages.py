@@ -98,7 +98,10 @@ def _overview() -> str:
     lines += [".SH EXIT STATUS", *_list(_EXIT_CODES), ".SH ENVIRONMENT", *_list(ENVIRONMENT)]
     lines += [".SH FILES", *_list(_FILES)]
     lines += _examples(tuple(verb.examples[0] for verb in VERBS.values() if verb.examples and verb.examples[0][1]))
-    lines += [".SH SEE ALSO", ",\n".join(f".BR sbx\\-{escaped(name.replace(' ', '-'))} (1)" for name in VERBS).replace(",\n", " ,\n")]
+    lines += [
+        ".SH SEE ALSO",
+        ",\n".join(f".BR sbx\\-{escaped(name.replace(' ', '-'))} (1)" for name in VERBS).replace(",\n", " ,\n"),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -351,3 +351,29 @@ def test_job_control_with_init(terminal):
     t.expect("up")
     t.type("\x1a")
     assert t.end() == 0
+
+
+def test_input_without_end(own_box, no_leftovers):
+    """What is typed when the command has ended is not echoed for ever."""
+    with open("/dev/zero", "rb") as endless:
+        process = own_box.popen("echo done", "-it", stdin=endless)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    assert "done\n" in out
+
+
+def test_user_that_is_not_mapped(own_box, refused, no_leftovers):
+    refused(
+        own_box("true", "-t", "-u", "70000"),
+        "set user `70000:0`: Invalid argument",
+        125,
+        "the id is outside the id map",
+    )
+
+
+def test_output_that_can_not_be_written(own_box, no_leftovers):
+    with open("/dev/full", "wb") as full:
+        process = own_box.popen("yes", "-t", stdout=full)
+        assert process.wait(20) == 128 + signal.SIGHUP
+    assert process.stderr.read() == "sbx: write `standard output`: No space left on device\n"
+    process.stderr.close()

@@ -1,0 +1,1 @@
+"""The files of containers: looked at, copied, compared, made into images.  (cold)"""
