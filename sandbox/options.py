@@ -231,7 +231,7 @@ _OF_EXEC = (
 )  # fmt: skip
 EXEC = tuple(option for option in RUN if option.dest in _OF_EXEC)
 
-# What is started most must not wait for the table of the rest, which is in verbs.py.
+# What is started most must not wait for the table of the rest, which is in verbs/.
 HOT: "Final[dict[str, Verb]]" = {
     "run": Verb(
         "sandbox.run:main", "Run a command in a container made from an image.", group="Run",

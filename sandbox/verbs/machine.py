@@ -1,0 +1,34 @@
+"""Verbs about this machine, and about how sbx sees it.  (cold)"""
+
+from sandbox.options import FLAG, VALUE, Option, Verb
+from sandbox.verbs.parts import JSON
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+VERBS: "Final[dict[str, Verb]]" = {
+    "unshare": Verb(
+        "sandbox.cli.unshare:main", "Run a command as container root in the user namespace, on the host's files.", group="Run",
+        options=(Option("--userns", VALUE, "MODE", "auto, keep-id[:uid=N,gid=N], nomap or single.", group="Ids"),),
+        operands="[COMMAND [ARG...]]", most=-1, passthrough=True,
+        about="For files that containers left under subordinate ids. Not a sandbox: files, network and processes are "
+        "the host's.",
+        examples=(("sbx unshare rm -rf build/root", "remove files that belong to subordinate ids"),),
+    ),
+    "profile": Verb(
+        "sandbox.cli.profile:main", "List security profiles, or show one as it is in force.", group="This machine",
+        options=(JSON,), operands="list | show NAME", least=1, most=2, words=("list", "show"),
+        examples=(("sbx profile list", ""), ("sbx profile show default --json", "as an OCI fragment")),
+    ),
+    "doctor": Verb(
+        "sandbox.cli.doctor:main", "Try each operation that sandboxes need, and name the fix for what is missing.", group="This machine",
+        options=(JSON, Option("-q --quiet", FLAG, "", "Print only what is wrong.", group="Output")),
+        about="Exit status 0 says that `sbx run` works on this machine.",
+        examples=(("sbx doctor", ""), ("sbx doctor --quiet && sbx run host: true", "in scripts")),
+    ),
+    "info": Verb(
+        "sandbox.cli.info:main", "Print facts about this machine and where sbx keeps its files.", group="This machine",
+        options=(JSON,), examples=(("sbx info --json", "for a bug report"),),
+    ),
+}  # fmt: skip

@@ -1,0 +1,32 @@
+"""Options that several verbs share.  (cold)"""
+
+from sandbox.options import FLAG, VALUE, Option, group
+
+JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
+FORCE = Option("-f --force", FLAG, "", "Do not ask.")
+QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.", group="Output")
+
+# How a registry is reached; what speaks to one takes these.
+REGISTRY = group(
+    "Registry",
+    Option("--authfile", VALUE, "FILE", "Credentials file, instead of podman's and docker's."),
+    Option("--cert-dir", VALUE, "DIR", "Certificates for the registry, instead of those in certs.d."),
+    Option("--tls-verify", VALUE, "BOOL", "`false` allows bad certificates and plain http.", choices=("true", "false")),
+)
+CREDS = Option("--creds", VALUE, "USER:PASSWORD", "Credentials for the registry.", group="Registry")
+# How images move.
+MOVING = (
+    QUIET,
+    Option(
+        "--progress", VALUE, "STYLE", "How progress is shown, on standard error.",
+        choices=("auto", "plain", "json", "none"), default="auto", group="Output",
+    ),
+    Option("--retry", VALUE, "N", "How often a failed request is tried again.", default="4", group="Registry"),
+)  # fmt: skip
+WRITING = group(
+    "Image",
+    Option("--digestfile", VALUE, "FILE", "Write the digest of what was written to this file."),
+    Option("--format -f", VALUE, "TYPE", "Manifest to write.", choices=("oci", "docker", "v2s2")),
+    Option("--compression-format", VALUE, "FORMAT", "Compress layers anew.", choices=("gzip", "zstd")),
+    Option("--remove-signatures", FLAG, "", "Accepted: signatures are never copied."),
+)
