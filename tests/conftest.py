@@ -6,6 +6,7 @@ SBX_MUST_WORK=overlay,slirp                 a missing one of these fails the tes
 SBX_LAUNCHER=/path/to/sbx                   another launcher than the one next to this Python
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -59,6 +60,10 @@ def _must_work() -> set[str]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    # Who started us may have ignored them (nohup, a background job), and whoever we start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     unknown = _must_work() - set(NAMES)
     if unknown:
         raise pytest.UsageError(f"SBX_MUST_WORK: no such probe: {', '.join(sorted(unknown))}")

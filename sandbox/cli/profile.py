@@ -1,6 +1,7 @@
 """`sbx profile show [NAME]` and `sbx profile list`.  (cold)"""
 
 import json
+import marshal
 import sys
 from typing import Any
 
@@ -23,7 +24,10 @@ def show_profile(opts: dict[str, Any], operands: list[str]) -> int:
         raise UsageError("read command line", "profile show", detail="expected at most one NAME")
     name = operands[0] if operands else "default"
     if opts.get("json"):
-        _write(json.dumps(load.load(name)["fragment"], indent=2) + "\n")
+        fragment = load.load(name)["fragment"]
+        if "seccomp" in fragment["linux"]:
+            fragment["linux"]["seccomp"] = marshal.loads(fragment["linux"]["seccomp"])  # as profile/load.py packs it
+        _write(json.dumps(fragment, indent=2) + "\n")
         return 0
     path, _ = load.find(name)
     text = show.text(language.parse(path, load.read(path)))

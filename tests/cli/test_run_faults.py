@@ -110,9 +110,17 @@ def test_working_directory_that_is_gone(own_box, tmp_path, no_leftovers):
 
 
 def test_no_such_image(own_box, no_leftovers):
+    done = own_box("true", "--pull=never", image="none-such")
+    assert (done.returncode, done.stdout) == (125, "")
+    error, *hint = done.stderr.splitlines()
+    assert error == "sbx: find image `none-such`: no such image in the local store"
+    assert len(hint) <= 1
+    # Here every registry is blocked.
     done = own_box("true", image="none-such")
     assert (done.returncode, done.stdout) == (125, "")
-    assert "none-such" in done.stderr.splitlines()[0] and len(done.stderr.splitlines()) <= 2
+    said, error, hint = done.stderr.splitlines()
+    assert said == "sbx: pull docker.io/library/none-such:latest"
+    assert error == "sbx: use registry `docker.io`: `docker.io` is blocked in registries.conf"
 
 
 def test_no_more_user_namespaces(own_box, no_leftovers):
