@@ -184,7 +184,8 @@ def no_leftovers(sbx: Sbx) -> Iterator[Callable[[], None]]:
                 return
             time.sleep(0.02)
         for pid in processes:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
 
     yield check
