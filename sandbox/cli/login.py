@@ -7,8 +7,9 @@ from typing import Any
 
 from sandbox.errors import SandboxError, UsageError, printable, tell
 from sandbox.registry import credentials
+from sandbox.registry.access import Access
 from sandbox.registry.credentials import Credentials
-from sandbox.registry.login import client_options, place, verify
+from sandbox.registry.login import place, verify
 
 _PASSWORD_BYTES = 64 << 10
 
@@ -69,10 +70,10 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         return 0
     if opts["password"]:
         tell("warning: a password on the command line can be seen by every process; --password-stdin is safer")
-    options = client_options(opts["tls_verify"], cert_dir=opts["cert_dir"])
+    access = Access(opts["tls_verify"], cert_dir=opts["cert_dir"])
     if known is not None and known.password and not (opts["username"] or opts["password"]):
         try:
-            verify(host, repository, f"{known.username}:{known.password}", options)
+            verify(host, repository, access._replace(creds=f"{known.username}:{known.password}"))
             print(f"Already logged in to {key} as {printable(known.username)}")
             return 0
         except SandboxError as error:
@@ -81,7 +82,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             tell(f"the stored credentials of {key} are not accepted any more")
     user, password = _ask(opts, known)
     _checked(user, password)
-    if not verify(host, repository, f"{user}:{password}", options):
+    if not verify(host, repository, access._replace(creds=f"{user}:{password}")):
         tell(f"warning: {key} did not ask who you are, so the password was not tried")
     where = credentials.store(host, repository, Credentials(user, password), opts["authfile"])
     if opts["verbose"]:

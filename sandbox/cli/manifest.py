@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from sandbox.cli.pull import client_options
 from sandbox.errors import SandboxError
 from sandbox.image.layout import content_lock
 from sandbox.image.store import Store
+from sandbox.registry.access import Access
 from sandbox.transfer.recode import pretty
 from sandbox.transfer.sources import RegistrySource, source_of, stored
 from sandbox.transfer.transports import Document, place
 
 
-def _found(text: str, options: dict[str, Any]) -> Document:
+def _found(text: str, access: Access) -> Document:
     where = place(text)
     if where.transport != "store":
-        source = source_of(where, None, "", options)
+        source = source_of(where, None, "", access)
         try:
             return source.document()
         finally:
@@ -28,7 +28,7 @@ def _found(text: str, options: dict[str, Any]) -> Document:
             raise
     from sandbox.registry import names
 
-    source = RegistrySource(names.candidates(where.path)[0], options)
+    source = RegistrySource(names.candidates(where.path)[0], access)
     try:
         return source.document()
     finally:
@@ -37,5 +37,6 @@ def _found(text: str, options: dict[str, Any]) -> Document:
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print the manifest of NAME."""
-    print(pretty(_found(operands[1], client_options(opts)).raw, operands[1]))
+    access = Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"])
+    print(pretty(_found(operands[1], access).raw, operands[1]))
     return 0

@@ -2,36 +2,23 @@
 
 from typing import Any
 
-from sandbox.errors import SandboxError, UsageError
+from sandbox.errors import SandboxError
 from sandbox.image import reference
 from sandbox.image.store import Store
+from sandbox.registry.access import Access, retries
 from sandbox.transfer import progress
 from sandbox.transfer.pulling import Wish, by_policy, local
 from sandbox.transfer.signals import ending
 
 
-def retries(text: str) -> int:
-    """The number of --retry."""
-    if not text.isascii() or not text.isdigit() or len(text) > 3:
-        raise UsageError("read option", f"--retry={text}", detail="not a number")
-    return int(text)
-
-
-def client_options(opts: dict[str, Any], side: str = "") -> dict[str, Any]:
-    """Keyword arguments of the registry client, from a verb's options; `side` is "", "src" or "dest"."""
-    prefix = f"{side}_" if side else ""
-    return {
-        "tls_verify": {"": None, "true": True, "false": False}[opts[f"{prefix}tls_verify"]],
-        "authfile": opts["authfile"],
-        "creds": opts[f"{prefix}creds"],
-        "cert_dir": opts[f"{prefix}cert_dir"],
-    }
-
-
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Pull each image; prints its id."""
-    shown = progress.choose(opts["progress"], quiet=opts["quiet"])
-    wish = Wish(client_options(opts), opts["platform"], opts["policy"] or "always", shown, retries(opts["retry"]))
+    wish = Wish(
+        Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"], retries(opts["retry"])),
+        platform=opts["platform"],
+        policy=opts["policy"] or "always",
+        shown=progress.choose(opts["progress"], quiet=opts["quiet"]),
+    )
     with ending():
         store = Store()
         for operand in operands:
@@ -51,5 +38,5 @@ def _tags(text: str, wish: Wish) -> list[str]:
     if ref.tag or ref.digest:
         raise SandboxError("pull image", text, detail="--all-tags goes with a name without a tag")
     found = names.candidates(text)[0]
-    with Client(found, **wish.options) as client:
+    with Client(found, wish.access) as client:
         return [f"{found.repository}:{tag}" for tag in client.tags()]

@@ -2,27 +2,42 @@
 
 from typing import Any
 
-from sandbox.cli.copy import moved, plan_of
-from sandbox.cli.pull import client_options
 from sandbox.errors import SandboxError
 from sandbox.image.store import Store
+from sandbox.registry.access import Access, retries
+from sandbox.transfer import progress
+from sandbox.transfer.copying import Plan
+from sandbox.transfer.ends import copy, keep_digest
+from sandbox.transfer.recode import FAMILIES
+from sandbox.transfer.signals import ending
 from sandbox.transfer.transports import Place, place
+
+
+def _own_name(source: str) -> Place:
+    """The registry that the image's own name says."""
+    _, full = Store().find(source)
+    if not full:
+        raise SandboxError("push image", source, detail="it was given by its id", hint="sbx push ID HOST/NAME:TAG")
+    if full.startswith("localhost/"):
+        raise SandboxError(
+            "push image", full, detail="this name is of the local store", hint=f"sbx push {source} HOST/NAME:TAG"
+        )
+    return Place("docker", full)
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Push IMAGE under its own name, or to DESTINATION."""
     source = operands[0].removeprefix("store:")
-    if len(operands) > 1:
-        target = place(operands[1], "docker")
-    else:
-        _, full = Store().find(source)
-        if not full:
-            raise SandboxError("push image", source, detail="it was given by its id", hint="sbx push ID HOST/NAME:TAG")
-        if full.startswith("localhost/"):
-            raise SandboxError(
-                "push image", full, detail="this name is of the local store", hint=f"sbx push {source} HOST/NAME:TAG"
-            )
-        target = Place("docker", full)
-    options = client_options(opts)
-    plan = plan_of(opts, "push")._replace(compress_plain=True)
-    return moved(Place("store", source), target, plan, opts, (options, options))
+    target = place(operands[1], "docker") if len(operands) > 1 else _own_name(source)
+    access = Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"], retries(opts["retry"]))
+    plan = Plan(
+        family=FAMILIES[opts["format"]],
+        compress=opts["compression_format"],
+        compress_plain=True,
+        shown=progress.choose(opts["progress"], quiet=opts["quiet"]),
+        verb="push",
+    )
+    with ending():
+        digest = copy(Place("store", source), target, plan, (access, access))
+    keep_digest(opts["digestfile"], digest)
+    return 0

@@ -6,8 +6,9 @@ from sandbox.errors import SandboxError, printable
 from sandbox.image import reference
 from sandbox.image.describe import json_text, show
 from sandbox.image.goformat import render
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
-from sandbox.registry.login import client_options, search
+from sandbox.registry.login import search
 
 _COLUMNS = (("NAME", "Name"), ("DESCRIPTION", "Description"))
 _TAG_COLUMNS = (("NAME", "Name"), ("TAG", "Tag"))
@@ -32,15 +33,15 @@ def _limit(text: str) -> int:
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print what is found; with --list-tags the tags of one repository."""
     limit = _limit(opts["limit"])
-    options = client_options(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"])
+    access = Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"])
     rows: list[dict[str, Any]]
     if opts["list_tags"]:
         ref = reference.normal(operands[0], "docker.io")
-        with Client(ref, **options) as client:
+        with Client(ref, access) as client:
             rows = [{"Name": ref.repository, "Tag": tag} for tag in client.tags()[:limit]]
         columns = _TAG_COLUMNS
     else:
-        rows = search(operands[0], limit, options)
+        rows = search(operands[0], limit, access)
         columns = _COLUMNS
         for row in rows:
             about = " ".join(row["Description"].split())

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from sandbox.errors import SandboxError
-from sandbox.image import jsonstrict, limits, reference
+from sandbox.image import jsonstrict, limits
 from sandbox.image.reference import Reference, valid_digest
 from sandbox.registry import configuration, downloads, names, uploads
+from sandbox.registry.access import ORDINARY, Access
 from sandbox.registry.configuration import Configuration
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.manifests import ACCEPT, digest_of, media_type_of
@@ -36,20 +37,12 @@ class Manifest(NamedTuple):
 
 
 class Client:
-    """The repository of `where` (a full Reference, or a bare `host[:port]` for login and catalogue).
+    """The repository of `where` (a full Reference, or a bare `host[:port]` for login and catalogue)."""
 
-    `tls_verify`: None as registries.conf says, False allows untrusted certificates and plain http.
-    `creds` is USER:PASSWORD, `cert_dir` replaces the folder of certs.d.
-    """
-
-    def __init__(
-        self, where: Reference | str, *, tls_verify: bool | None = None, authfile: str = "", creds: str = "", cert_dir: str = ""
-    ) -> None:  # fmt: skip
+    def __init__(self, where: Reference | str, access: Access = ORDINARY) -> None:
         self.ref = where if isinstance(where, Reference) else Reference(where, "", "", "")
         self.name = self.ref.repository if self.ref.path else self.ref.host
-        self._options: dict[str, Any] = {
-            "tls_verify": tls_verify, "authfile": authfile, "creds": creds, "cert_dir": cert_dir,
-        }  # fmt: skip
+        self._access = access
         self._sessions: dict[Endpoint, Session] = {}
         self._settings: Configuration | None = None
         self._lock = threading.RLock()
@@ -76,13 +69,11 @@ class Client:
     def _session(self, endpoint: Endpoint) -> Session:
         with self._lock:
             if endpoint not in self._sessions:
-                # A mirror has its own rules of trust; what the command line says is about the registry that it names.
-                options = (
-                    dict(self._options, tls_verify=None, creds="", cert_dir="") if endpoint.mirror else self._options
-                )
-                session = self._sessions[endpoint] = Session(endpoint, **options)
+                access = self._access
                 if endpoint.mirror:
-                    session.transport.retries = _MIRROR_RETRIES
+                    # It has its own rules of trust: the command line speaks of the registry that it names.
+                    access = Access(authfile=access.authfile, retries=min(_MIRROR_RETRIES, access.retries))
+                self._sessions[endpoint] = Session(endpoint, access)
             return self._sessions[endpoint]
 
     def _configuration(self) -> Configuration:
@@ -334,8 +325,3 @@ class Client:
                 raise RegistryError(step, self.name, detail=f"its next page is on another host ({following.netloc})")
             path = following.text
         raise RegistryError(step, self.name, detail=f"more than {_PAGES} pages")
-
-
-def client_for(text: str, **options: Any) -> Client:
-    """A client for an image name as typed, with `localhost` where it has no host."""
-    return Client(reference.normal(text), **options)

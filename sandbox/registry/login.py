@@ -7,6 +7,7 @@ from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict, reference
 from sandbox.image.reference import Reference
 from sandbox.registry import configuration, names
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.names import DOCKER, Endpoint
@@ -15,12 +16,6 @@ from sandbox.registry.session import Session
 _DOCKER_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _SEARCH = "https://index.docker.io/v1/search"  # not part of the distribution API; only this registry has it
 _SEARCH_BYTES = 4 << 20
-
-
-def client_options(tls_verify: str = "", authfile: str = "", creds: str = "", cert_dir: str = "") -> dict[str, Any]:
-    """What a verb's --tls-verify ("", "true", "false") and so on mean to `Client` and `Session`: their keyword arguments."""
-    verify = {"": None, "true": True, "false": False}[tls_verify]
-    return {"tls_verify": verify, "authfile": authfile, "creds": creds, "cert_dir": cert_dir}
 
 
 def place(text: str) -> tuple[str, str]:
@@ -43,11 +38,11 @@ def place(text: str) -> tuple[str, str]:
     return (DOCKER if host in _DOCKER_NAMES else host), path
 
 
-def verify(host: str, repository: str, creds: str, options: dict[str, Any]) -> bool:
+def verify(host: str, repository: str, access: Access) -> bool:
     """Log in to see whether that works; True when the registry asked who we are.  SandboxError when it refuses."""
     ref = Reference(host, repository or "x", "", "")
     insecure = names.endpoints(ref)[-1].insecure
-    session = Session(Endpoint(host, "", insecure), **{**options, "creds": creds})
+    session = Session(Endpoint(host, "", insecure), access)
     step = "log in"
     try:
         answer = session.ping(step)
@@ -73,7 +68,7 @@ def verify(host: str, repository: str, creds: str, options: dict[str, Any]) -> b
         session.close()
 
 
-def search(term: str, limit: int, options: dict[str, Any]) -> list[dict[str, Any]]:
+def search(term: str, limit: int, access: Access) -> list[dict[str, Any]]:
     """Rows with Index, Name, Description, Stars and Official; `term` is [HOST/]TEXT, without a host all search registries."""
     host, slash, text = term.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):
@@ -83,9 +78,9 @@ def search(term: str, limit: int, options: dict[str, Any]) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     for name in hosts:
         if name in _DOCKER_NAMES:
-            rows += _docker(text, limit, options)
+            rows += _docker(text, limit, access)
             continue
-        with Client(name, **options) as client:
+        with Client(name, access) as client:
             found = client.catalog(text)
         rows += [
             {"Index": name, "Name": f"{name}/{path}", "Description": "", "Stars": 0, "Official": ""}
@@ -94,8 +89,8 @@ def search(term: str, limit: int, options: dict[str, Any]) -> list[dict[str, Any
     return rows
 
 
-def _docker(text: str, limit: int, options: dict[str, Any]) -> list[dict[str, Any]]:
-    session = Session(Endpoint(DOCKER, ""), **{**options, "creds": ""})
+def _docker(text: str, limit: int, access: Access) -> list[dict[str, Any]]:
+    session = Session(Endpoint(DOCKER, ""), access._replace(creds=""))
     try:
         url = f"{_SEARCH}?{urllib.parse.urlencode([('q', text), ('n', str(limit))])}"
         answer = session.request("GET", url, step="search", subject=DOCKER, scopes=[], limit=_SEARCH_BYTES)

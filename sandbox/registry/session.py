@@ -11,6 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from sandbox.errors import SandboxError
 from sandbox.registry import challenge, credentials, proxies, tokens
+from sandbox.registry.access import ORDINARY, Access
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.faults import RegistryError, innermost
 from sandbox.registry.names import Endpoint
@@ -26,24 +27,15 @@ PULL, PUSH = "pull", "pull,push"
 class Session:
     """One registry's API: `request` adds what the registry wants to see.  Safe for several threads."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        tls_verify: bool | None = None,
-        authfile: str = "",
-        creds: str = "",
-        cert_dir: str = "",
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, access: Access = ORDINARY) -> None:
         self.endpoint = endpoint
         self.host = endpoint.host
         self.repository = endpoint.path
-        insecure = endpoint.insecure if tls_verify is None else not tls_verify
+        insecure = endpoint.insecure if access.tls_verify is None else not access.tls_verify
         self.transport = Transport(
-            _API_HOST.get(self.host, self.host), insecure=insecure, verify=not insecure, cert_dir=cert_dir
+            _API_HOST.get(self.host, self.host), insecure=insecure, cert_dir=access.cert_dir, retries=access.retries
         )
-        self._authfile = authfile
-        self._creds = creds
+        self._access = access
         self._found: Credentials | None = None
         self._searched = False
         self._base = ""
@@ -81,13 +73,13 @@ class Session:
         """What is known for this registry and repository; looked up when first asked for it."""
         with self._lock:
             if not self._searched:
-                if self._creds:
-                    user, colon, password = self._creds.partition(":")
+                if self._access.creds:
+                    user, colon, password = self._access.creds.partition(":")
                     if not user or not colon:  # what was given is not shown: it may be the password alone
                         raise SandboxError("read credentials", "--creds", detail="not USER:PASSWORD")
                     self._found = Credentials(user, password, "", "--creds")
                 else:
-                    self._found = credentials.find(self.host, self.repository, self._authfile)
+                    self._found = credentials.find(self.host, self.repository, self._access.authfile)
                 self._searched = True
                 if self._found is not None:
                     self.transport.secrets |= {self._found.password, self._found.identity_token} - {""}

@@ -5,7 +5,7 @@ Rules that hold for every request (docs/registries.md):
 - only http and https; plain http only where it was asked for, never after a TLS failure
 - a redirect loses the credentials as soon as scheme, host or port change; https is never left for http; at most
   REDIRECTS of them; none into this machine or the link's own addresses, unless the registry is there
-- connection failures, 408, 429 and 5xx are tried again: RETRIES times, after a growing random pause or what Retry-After says
+- connection failures, 408, 429 and 5xx are tried again `retries` times, after a growing random pause or what Retry-After says
 - bodies are read to a limit and a deadline; encodings are not asked for and not decoded
 """
 
@@ -24,6 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseErro
 import sandbox
 from sandbox.errors import SandboxError
 from sandbox.registry import certificates, connections, proxies
+from sandbox.registry.access import RETRIES
 from sandbox.registry.connections import CHUNK
 from sandbox.registry.faults import (
     ERROR_BYTES,
@@ -41,7 +42,6 @@ CONNECT_SECONDS = 15.0
 IDLE_SECONDS = 30.0  # without a byte
 SMALL_BODY_SECONDS = 60.0  # for a whole manifest, token or error text
 REDIRECTS = 5
-RETRIES = 4
 PAUSE_SECONDS = 0.5  # doubled with each attempt, then a random part of it
 LONGEST_PAUSE = 60.0  # a server that wants more than this gets its error shown instead
 AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
@@ -112,13 +112,12 @@ class Answer:
 class Transport:
     """Connections to a registry and to the hosts that it points to; safe for several threads."""
 
-    def __init__(self, registry: str, *, insecure: bool = False, verify: bool = True, cert_dir: str = "") -> None:
+    def __init__(self, registry: str, *, insecure: bool = False, cert_dir: str = "", retries: int = RETRIES) -> None:
         self.registry = registry  # host[:port], as it is in names
-        self.insecure = insecure  # plain http is allowed, for this registry
-        self.verify = verify
+        self.insecure = insecure  # plain http and untrusted certificates are allowed, for this registry
         self.folder = cert_dir or certificates.folder_of(registry)
         self.secrets: set[str] = set()
-        self.retries = RETRIES
+        self.retries = retries
         self._pools: dict[tuple[str, str, int], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
         self.home_host = Url(f"https://{registry}/", "use registry").host
@@ -161,7 +160,7 @@ class Transport:
                     home = url.netloc == self.registry or url.host == self.home_host
                     own = self.folder if home else certificates.folder_of(url.netloc)
                     more, whole = "" if home else self.folder, url.origin in self._whole
-                    tls = certificates.context(own, verify=self.verify, more=more, whole=whole)
+                    tls = certificates.context(own, verify=not self.insecure, more=more, whole=whole)
                 pool = self._pools[url.origin] = connections.pool(url, tls)
             return pool
 

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from typing import Any
 
 from sandbox import idmap
 from sandbox.errors import SandboxError
 from sandbox.image import reference
 from sandbox.image.layout import content_lock
 from sandbox.image.store import Store
+from sandbox.registry.access import Access
 from sandbox.transfer.archives import DockerArchiveSink, OciArchiveSink
 from sandbox.transfer.copying import Copy, Plan
 from sandbox.transfer.pulling import take_in
@@ -19,11 +19,11 @@ from sandbox.transfer.transports import Place, Sink, Source, image_of
 _ORIGINS = 3  # repositories that are asked for a blob before it is sent
 
 
-def sink_of(where: Place, options: dict[str, Any], source: Source | None = None, family: str = "") -> Sink:
+def sink_of(where: Place, access: Access, source: Source | None = None, family: str = "") -> Sink:
     """The sink behind a name that is not the store's."""
     if where.transport == "docker":
         ref = reference.normal(where.path, "docker.io")
-        return RegistrySink(ref, options, _origins(source, ref.host))
+        return RegistrySink(ref, access, _origins(source, ref.host))
     if where.transport == "oci":
         return LayoutSink(where.path, where.name)
     if where.transport == "oci-archive":
@@ -46,24 +46,24 @@ def _origins(source: Source | None, host: str) -> list[str]:
     return found[:_ORIGINS]
 
 
-def copy(source: Place, target: Place, plan: Plan, options: tuple[dict[str, Any], dict[str, Any]]) -> str:
-    """Copy; the digest of what was written.  `options` are those of the registry clients, for both ends."""
+def copy(source: Place, target: Place, plan: Plan, access: tuple[Access, Access]) -> str:
+    """Copy; the digest of what was written.  `access` is for both ends."""
     store = Store() if "store" in (source.transport, target.transport) else None
     with contextlib.ExitStack() as held:
         if store is not None and source.transport == "store":
             held.enter_context(content_lock(store.root))
-        begin = source_of(source, store, plan.platform, options[0])
+        begin = source_of(source, store, plan.platform, access[0])
         held.callback(begin.close)
         if target.transport == "store":
             assert store is not None
             return _to_store(store, begin, source, target, plan)
-        return _to_sink(begin, target, plan, options[1])
+        return _to_sink(begin, target, plan, access[1])
 
 
-def _to_sink(begin: Source, target: Place, plan: Plan, options: dict[str, Any]) -> str:
+def _to_sink(begin: Source, target: Place, plan: Plan, access: Access) -> str:
     if target.transport == "docker":
         plan = plan._replace(compress_plain=not plan.preserve and plan.compress_plain)
-    sink = sink_of(target, options, begin, plan.family)
+    sink = sink_of(target, access, begin, plan.family)
     try:
         # A file keeps the names that an image has; in a layout or registry it is called what was asked for.
         names = begin.names if target.transport in ("oci-archive", "docker-archive") and not target.name else []
@@ -104,7 +104,7 @@ def save(names: list[str], target: Place, family: str, shown: str) -> None:
             called = found.names[:1] if found.names and found.what == found.names[0] else found.names
             _, known = sources.setdefault(found.document().digest, (found, []))
             known += [one for one in called if one not in known]
-        sink = sink_of(target, {}, None, family)
+        sink = sink_of(target, Access(), None, family)
         try:
             for source, called in sources.values():
                 Copy(source, sink, Plan(family=family, shown=shown, verb="save")).run(called)
@@ -112,6 +112,16 @@ def save(names: list[str], target: Place, family: str, shown: str) -> None:
         except BaseException:
             sink.abandon()
             raise
+
+
+def keep_digest(path: str, digest: str) -> None:
+    """Write the digest to the file of --digestfile; nothing when there is none."""
+    if path:
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(digest)
+        except OSError as error:
+            raise SandboxError.of("write digest", path, error) from None
 
 
 def refuse_terminal(verb: str) -> None:

@@ -106,7 +106,7 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[s
     pulled = None
     there = None if transport or pull in ("always", "newer") else _elsewhere(store, name)
     if not transport and not there:
-        wish = pulling.Wish({}, platform, pull or "missing", progress.choose("auto", quiet=False))
+        wish = pulling.Wish(platform=platform, policy=pull or "missing", shown=progress.choose("auto", quiet=False))
         pulled = pulling.by_policy(store, name, wish, lambda: maps)
     store.layers.sweep()
     with content_lock(store.root):

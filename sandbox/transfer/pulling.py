@@ -15,6 +15,7 @@ from sandbox.image.files import blob_name
 from sandbox.image.layers import announce, short
 from sandbox.image.reference import Reference
 from sandbox.image.store import SIZE, Store, Stored, named
+from sandbox.registry.access import ORDINARY, Access
 from sandbox.transfer import progress
 from sandbox.transfer.sources import RegistrySource
 from sandbox.transfer.transports import image_of
@@ -25,11 +26,10 @@ POLICIES = ("always", "missing", "never", "newer")
 class Wish(NamedTuple):
     """How images are to be fetched."""
 
-    options: dict[str, Any]  # of registry.client.Client
+    access: Access = ORDINARY
     platform: str = ""
     policy: str = "always"
     shown: str = "plain"  # see progress.choose
-    retries: int = -1
 
 
 class Pulled(NamedTuple):
@@ -73,11 +73,7 @@ def _name(store: Store, stored: Stored, name: str) -> Stored:
 
 def pull(store: Store, ref: Reference, wish: Wish, maps: Callable[[], dict[str, Any]] = idmap.resolve) -> Pulled:
     """Fetch `ref` (a full name) when the registry has another image than the store; RegistryError, SandboxErrors of `take`."""
-    from sandbox.registry import transport
-
-    if wish.retries >= 0:
-        transport.RETRIES = wish.retries
-    source = RegistrySource(ref, wish.options)
+    source = RegistrySource(ref, wish.access)
     try:
         return _pull(store, source, wish, maps)
     finally:

@@ -21,6 +21,10 @@ DOCKER_CONFIG = manifest.CONFIGS[1]
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 
+# What a person may call them.
+FAMILIES = {"": "", "oci": "oci", "docker": "docker", "v2s2": "docker"}
+
+
 def family(media_type: str) -> str:
     """ "docker" or "oci"."""
     return "docker" if media_type.startswith(_DOCKER) else "oci"

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.errors import SandboxError
 from sandbox.image import archive, jsonstrict, manifest
@@ -15,10 +15,8 @@ from sandbox.image.files import FolderFiles, blob_name
 from sandbox.image.layout import sync_folder
 from sandbox.image.manifest import Descriptor
 from sandbox.image.reference import Reference
+from sandbox.registry.access import Access
 from sandbox.transfer.transports import Document
-
-if TYPE_CHECKING:
-    pass
 
 Open = Callable[[int], Iterator[bytes]]
 
@@ -51,13 +49,13 @@ class RegistrySink:
     parallel = True
     family = ""
 
-    def __init__(self, ref: Reference, options: dict[str, Any], origins: list[str]) -> None:
+    def __init__(self, ref: Reference, access: Access, origins: list[str]) -> None:
         from sandbox.registry.client import Client
 
         self.what = str(ref)
         self._ref = ref
         self._origins = [path for path in dict.fromkeys(origins) if path != ref.path]
-        self._client: Client = Client(ref, **options)
+        self._client: Client = Client(ref, access)
 
     def has(self, wanted: Descriptor) -> bool:
         if self._client.has_blob(wanted.digest) is not None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sandbox.errors import SandboxError
 from sandbox.image import archive, jsonstrict, limits, manifest, reference
@@ -11,6 +11,7 @@ from sandbox.image.compression import kind
 from sandbox.image.files import Files, FolderFiles, blob_name, digest_of, open_archive, read, verified as verified_file
 from sandbox.image.manifest import Descriptor
 from sandbox.image.reference import Reference
+from sandbox.registry.access import Access
 from sandbox.transfer.transports import Document, Place, Source, checked
 
 if TYPE_CHECKING:
@@ -29,25 +30,27 @@ def _from(pieces: Iterator[bytes], offset: int) -> Iterator[bytes]:
 
 
 class RegistrySource:
-    """`ref`, a full name, in its registry.  Works in forked children too: each process has connections of its own."""
+    """`ref`, a full name, in its registry.  Works in forked children too."""
 
-    def __init__(self, ref: Reference, options: dict[str, Any]) -> None:
+    def __init__(self, ref: Reference, access: Access) -> None:
         self.ref = ref._replace(tag="") if ref.digest else ref
         self.what = str(self.ref)
         self.names = [self.what]
         self.first = ""  # digest of what the name itself stands for, once it was asked for
-        self._options = options
-        self._clients: dict[int, Client] = {}
+        self._access = access
+        self._client: tuple[int, Client] | None = None
 
     @property
     def client(self) -> "Client":
-        """This process's client."""
-        found = self._clients.get(os.getpid())
-        if found is None:
+        """This process's client; a child's has the tokens of its parent's, and connections of its own."""
+        pid = os.getpid()
+        if self._client is None:
             from sandbox.registry.client import Client
 
-            found = self._clients[os.getpid()] = Client(self.ref, **self._options)
-        return found
+            self._client = pid, Client(self.ref, self._access)
+        elif self._client[0] != pid:
+            self._client = pid, self._client[1].forked()
+        return self._client[1]
 
     def document(self, wanted: Descriptor | None = None) -> Document:
         if wanted is not None and wanted.size > limits.JSON_BYTES:
@@ -61,8 +64,8 @@ class RegistrySource:
         return self.client.blob(wanted.digest, wanted.size, offset)
 
     def close(self) -> None:
-        for client in self._clients.values():
-            client.close()
+        if self._client is not None and self._client[0] == os.getpid():
+            self._client[1].close()
 
 
 class LayoutSource:
@@ -184,10 +187,10 @@ def docker_image(files: Files, wanted: str) -> Image:
     )  # fmt: skip
 
 
-def source_of(where: Place, store: "Store | None", platform: str, options: dict[str, Any]) -> Source:
-    """The source behind a name; `options` are those of the registry's client."""
+def source_of(where: Place, store: "Store | None", platform: str, access: Access) -> Source:
+    """The source behind a name."""
     if where.transport == "docker":
-        return RegistrySource(reference.normal(where.path, "docker.io"), options)
+        return RegistrySource(reference.normal(where.path, "docker.io"), access)
     if where.transport == "store":
         assert store is not None
         return stored(store, where.path)

@@ -1,7 +1,7 @@
 """Verbs about images.  (cold)"""
 
 from sandbox.options import FLAG, LIST, VALUE, Option, Verb, group
-from sandbox.verbs.parts import CREDS, FORCE, JSON, MOVING, QUIET, REGISTRY, WRITING
+from sandbox.verbs.parts import CREDS, FORCE, JSON, MOVING, QUIET, REGISTRY, WRITING, tls_verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,14 +73,8 @@ VERBS: "Final[dict[str, Verb]]" = {
                 Option("--dest-creds", VALUE, "USER:PASSWORD", "Credentials for the destination."),
                 Option("--src-cert-dir", VALUE, "DIR", "Certificates for the source."),
                 Option("--dest-cert-dir", VALUE, "DIR", "Certificates for the destination."),
-                Option(
-                    "--src-tls-verify", VALUE, "BOOL", "`false` allows bad certificates and plain http.",
-                    choices=("true", "false"),
-                ),
-                Option(
-                    "--dest-tls-verify", VALUE, "BOOL", "`false` allows bad certificates and plain http.",
-                    choices=("true", "false"),
-                ),
+                tls_verify("src-"),
+                tls_verify("dest-"),
             ),
         ),
         operands="SOURCE DESTINATION", least=2, most=2,

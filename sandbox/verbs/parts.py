@@ -2,16 +2,35 @@
 
 from sandbox.options import FLAG, VALUE, Option, group
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
 FORCE = Option("-f --force", FLAG, "", "Do not ask.")
 QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.", group="Output")
+
+
+class Switch(Option):
+    """A flag that need not be given: True for `--flag` and `--flag=true`, False for `--flag=false`, else None."""
+
+    __slots__ = ()
+
+    def blank(self) -> "Any":
+        return None
+
+
+def tls_verify(prefix: str = "") -> Switch:
+    return Switch(f"--{prefix}tls-verify", FLAG, "", "`=false` allows untrusted certificates, and plain http.")
+
 
 # How a registry is reached; what speaks to one takes these.
 REGISTRY = group(
     "Registry",
     Option("--authfile", VALUE, "FILE", "Credentials file, instead of podman's and docker's."),
     Option("--cert-dir", VALUE, "DIR", "Certificates for the registry, instead of those in certs.d."),
-    Option("--tls-verify", VALUE, "BOOL", "`false` allows bad certificates and plain http.", choices=("true", "false")),
+    tls_verify(),
 )
 CREDS = Option("--creds", VALUE, "USER:PASSWORD", "Credentials for the registry.", group="Registry")
 # How images move.

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
 from sandbox.registry import credentials, proxies
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.credentials import AuthFile, Credentials
 
@@ -268,7 +269,7 @@ def test_request_through_a_proxy(hostile, monkeypatch: pytest.MonkeyPatch, trust
     proxy.routes["CONNECT registry.test:443"] = lambda request: request.answer(407)
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:proxypass@{proxy.host}")
     with (
-        Client(normal("registry.test/a/b:1"), cert_dir=trusting, creds="u:registrypass") as client,
+        Client(normal("registry.test/a/b:1"), Access(cert_dir=trusting, creds="u:registrypass")) as client,
         pytest.raises(SandboxError) as found,
     ):
         client.manifest("1")
@@ -299,7 +300,7 @@ def test_tls_through_a_proxy(hostile, monkeypatch: pytest.MonkeyPatch, trusting:
                     ends[ready].sendall(raw)
 
     proxy.routes["CONNECT registry.test:443"] = tunnel
-    with Client(normal("registry.test/a/b:1"), cert_dir=trusting, creds="u:registrypass") as client:
+    with Client(normal("registry.test/a/b:1"), Access(cert_dir=trusting, creds="u:registrypass")) as client:
         assert client.manifest("1").raw == manifest_bytes(b"layer")
     assert len(proxy.requests) == 1 and proxy.secrets_seen("registrypass", "manifests") == []
 
@@ -309,7 +310,7 @@ def test_creds_without_a_user(hostile, trusting: str, creds: str) -> None:
     server: Hostile = hostile()
     server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(401, WWW_Authenticate='Basic realm="x"')
     with (
-        Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting, creds=creds) as client,
+        Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting, creds=creds)) as client,
         pytest.raises(SandboxError) as found,
     ):
         client.manifest("1")

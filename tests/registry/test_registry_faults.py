@@ -16,6 +16,7 @@ from registries import PASSWORD, USER
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
 from sandbox.registry import certificates as registry_certificates, downloads, faults, manifests, transport, urls
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.faults import RegistryError
 
@@ -28,7 +29,8 @@ BLOB = os.urandom(200_000)
 def ask(trusting: str) -> Callable[..., Client]:
     def make(server: Hostile, **options) -> Client:
         return Client(
-            normal(f"{server.host}/a/b:1"), **{"cert_dir": trusting, "creds": f"{USER}:{PASSWORD}", **options}
+            normal(f"{server.host}/a/b:1"),
+            Access(**{"cert_dir": trusting, "creds": f"{USER}:{PASSWORD}", **options}),
         )
 
     return make
@@ -423,7 +425,7 @@ def test_redirect_into_this_machine(hostile: Make, ask, host: str) -> None:
 
 def test_no_plain_http_after_a_tls_failure(hostile: Make, certificates: Path) -> None:
     server = hostile()
-    with Client(normal(f"{server.host}/a/b:1"), creds=f"{USER}:{PASSWORD}") as client:
+    with Client(normal(f"{server.host}/a/b:1"), Access(creds=f"{USER}:{PASSWORD}")) as client:
         assert "not trusted" in failing(lambda: client.manifest("1")).detail
     assert server.requests == []
 
@@ -672,12 +674,12 @@ def test_mirrors(hostile: Make, trusting: str, certificates: Path, nobodys_files
     )
     server.serve_manifest(RAW)
     digest = server.serve_blob(BLOB)
-    client = Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting, creds=f"{USER}:{PASSWORD}")
+    client = Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting, creds=f"{USER}:{PASSWORD}"))
     assert client.manifest("1").raw == RAW, "a mirror without the image is passed over"
     assert [request.path for request in mirror.requests][-1] == "/v2/proxy/a/b/manifests/1"
     mirror.serve_manifest(RAW, repository="proxy/a/b")
     mirror.routes[f"/v2/proxy/a/b/blobs/{digest}"] = Request.cut
-    client = Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting)
+    client = Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting))
     before = len(server.requests)
     assert client.manifest("1").raw == RAW
     assert len(server.requests) == before, "the mirror had it"

@@ -15,6 +15,7 @@ from registries import PASSWORD, USER, Registry, TokenServer
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
 from sandbox.registry import credentials, downloads, uploads
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.faults import RegistryError
@@ -39,7 +40,8 @@ def push(client: Client, *layers: bytes, tag: str = "1") -> str:
 
 def client(registry: Registry, trusting: str, name: str = "a/b", **options) -> Client:
     return Client(
-        normal(f"{registry.host}/{name}:1"), **{"creds": f"{USER}:{PASSWORD}", "cert_dir": trusting, **options}
+        normal(f"{registry.host}/{name}:1"),
+        Access(**{"creds": f"{USER}:{PASSWORD}", "cert_dir": trusting, **options}),
     )
 
 
@@ -132,7 +134,7 @@ def test_login_is_needed(registry: Registry, trusting: str) -> None:
 
 def test_unknown_certificate(registry: Registry) -> None:
     with (
-        Client(normal(f"{registry.host}/a/b:1"), creds=f"{USER}:{PASSWORD}") as ours,
+        Client(normal(f"{registry.host}/a/b:1"), Access(creds=f"{USER}:{PASSWORD}")) as ours,
         pytest.raises(SandboxError) as found,
     ):
         ours.manifest("1")
@@ -142,7 +144,7 @@ def test_unknown_certificate(registry: Registry) -> None:
 
 @pytest.mark.filterwarnings("ignore:Unverified")
 def test_tls_verify_false(registry: Registry) -> None:
-    with Client(normal(f"{registry.host}/a/b:1"), creds=f"{USER}:{PASSWORD}", tls_verify=False) as ours:
+    with Client(normal(f"{registry.host}/a/b:1"), Access(creds=f"{USER}:{PASSWORD}", tls_verify=False)) as ours:
         assert ours.head("none") is None
 
 
@@ -150,7 +152,7 @@ def test_certs_d(registry: Registry, certificates: Path, nobodys_files: Path) ->
     folder = nobodys_files / f".config/containers/certs.d/{registry.host}"
     folder.mkdir(parents=True)
     (folder / "ca.crt").write_bytes((certificates / "ca.crt").read_bytes())
-    with Client(normal(f"{registry.host}/a/b:1"), creds=f"{USER}:{PASSWORD}") as ours:
+    with Client(normal(f"{registry.host}/a/b:1"), Access(creds=f"{USER}:{PASSWORD}")) as ours:
         assert ours.head("none") is None
 
 

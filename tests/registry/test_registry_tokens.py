@@ -13,6 +13,7 @@ from registries import PASSWORD, USER
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
 from sandbox.registry import challenge, proxies, tokens
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.names import Endpoint
 from sandbox.registry.session import Session
@@ -35,7 +36,9 @@ def bearer(server: Hostile, realm: str, token: str = TOKEN) -> None:
 
 
 def client(server: Hostile, trusting: str, **options) -> Client:
-    return Client(normal(f"{server.host}/a/b:1"), **{"cert_dir": trusting, "creds": f"{USER}:{PASSWORD}", **options})
+    return Client(
+        normal(f"{server.host}/a/b:1"), Access(**{"cert_dir": trusting, "creds": f"{USER}:{PASSWORD}", **options})
+    )
 
 
 def refused(ours: Client) -> SandboxError:

@@ -11,6 +11,7 @@ from registries import PASSWORD, USER
 
 from sandbox.image.reference import normal
 from sandbox.registry import uploads
+from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.faults import RegistryError
 
@@ -65,7 +66,7 @@ class Registry:
 
 
 def push(server: Hostile, trusting: str) -> None:
-    with Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting, creds=f"{USER}:{PASSWORD}") as client:
+    with Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting, creds=f"{USER}:{PASSWORD}")) as client:
         client.upload(DIGEST, len(BLOB), opener)
 
 
@@ -174,7 +175,7 @@ def test_manifest_that_is_stored_under_another_digest(hostile: Make, trusting: s
     server = hostile()
     server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(201, Docker_Content_Digest=sha256(b"x"))
     with (
-        Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting) as client,
+        Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting)) as client,
         pytest.raises(RegistryError, match="another digest"),
     ):
         client.put_manifest("1", manifest_bytes(), MANIFEST)
@@ -183,7 +184,7 @@ def test_manifest_that_is_stored_under_another_digest(hostile: Make, trusting: s
 def test_mount_that_becomes_an_upload_is_cancelled(hostile: Make, trusting: str) -> None:
     server = hostile()
     server.routes["/v2/a/b/blobs/uploads/"] = lambda request: request.answer(202, Location="/take/it")
-    with Client(normal(f"{server.host}/a/b:1"), cert_dir=trusting) as client:
+    with Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting)) as client:
         assert client.mount(DIGEST, "x/y") is False
     assert [(request.method, request.path) for request in server.requests][-1] == ("DELETE", "/take/it")
     assert server.requests[0].query == f"mount={DIGEST.replace(':', '%3A')}&from=x%2Fy"

@@ -73,8 +73,8 @@ def test_the_target_is_there(verb: str) -> None:
     assert callable(getattr(importlib.import_module(module), name))
 
 
-# What the verb's own module does not have to read: --debug is entry's, --rm asks for what is always so.
-READ_ELSEWHERE = {"debug", "rm"}
+# What the verb's own module does not have to read: --debug is entry's, the others ask for what is always so.
+READ_ELSEWHERE = {"debug", "rm", "remove_signatures", "multi_image_archive"}
 # Modules that a verb's own module hands its options to.
 WITH = {"sandbox.run": ["sandbox.compose"]}
 
