@@ -195,9 +195,11 @@ class Control:
 
     def _started(self, client: Client) -> None:
         """A record of a process on its way, or the end of its channel: it runs, or has failed."""
-        message = linux.receive(client.init)
+        message, fd = linux.receive_descriptor(client.init)
         kind, value = marshal.loads(message) if message else ("", None)
-        if kind in ("ready", "warn"):
+        if fd >= 0:
+            self.keeper.listen(fd)
+        if kind in ("ready", "warn", "listener"):
             self.starting[client.init] = client
             return
         os.close(client.init)

@@ -16,7 +16,7 @@ EXIT_SIGNAL: "Final" = 128
 EPERM, ENOENT, EIO, E2BIG, ENOEXEC, EBADF, EAGAIN, ENOMEM, EACCES, EEXIST, ENODEV, ENOTDIR, EISDIR, EINVAL, ENOSPC, EROFS, EPIPE = (
     1, 2, 5, 7, 8, 9, 11, 12, 13, 17, 19, 20, 21, 22, 28, 30, 32,
 )  # fmt: skip
-ENOSYS, ENOTEMPTY, ELOOP, EOVERFLOW, EOPNOTSUPP, EDQUOT = 38, 39, 40, 75, 95, 122
+EINTR, EBUSY, ENOSYS, ENOTEMPTY, ELOOP, EOVERFLOW, EOPNOTSUPP, EDQUOT = 4, 16, 38, 39, 40, 75, 95, 122
 
 # What crosses a process boundary goes in one record of at most 64 KiB; names in images and on command lines may be longer.
 _LONGEST = 4096

@@ -13,6 +13,7 @@ from sandbox import caps, linux, mounts
 from sandbox.errors import (
     E2BIG,
     EACCES,
+    EBUSY,
     EINVAL,
     ENOENT,
     ENOSYS,
@@ -282,8 +283,13 @@ class Init:
         for fd in keep:
             os.set_inheritable(fd, True)
 
-    def seccomp(self, program: bytes) -> None:
-        linux.seccomp_load(program)
+    def seccomp(self, program: bytes, telling: bytes) -> None:
+        """Load the filter; with `telling`, its form that tells of refusals, hand the listener to the keeper."""
+        listener = _load_telling(telling) if telling else -1
+        if listener < 0:
+            linux.seccomp_load(program)
+        else:
+            linux.send_descriptor(self.channel, marshal.dumps(("listener", None)), listener)
 
     def execute(self, args: tuple[str, ...], env: tuple[str, ...]) -> None:
         environment = dict(entry.partition("=")[::2] for entry in env)
@@ -343,6 +349,21 @@ class Init:
         message = linux.receive(self.channel)
         if not message or marshal.loads(message)[0] != kind:
             os._exit(EXIT_FAILED)  # the keeper is gone or has given up; it says why
+
+
+def _load_telling(program: bytes) -> int:
+    """The listener of a filter that tells of refusals; -1 where none can be: refusals are then not explained."""
+    flags = linux.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    # A signal must not take a call back that the keeper has seen; Linux 5.19 and later can promise that.
+    for more in (linux.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0):
+        try:
+            return linux.seccomp_load(program, flags | more)
+        except OSError as error:
+            if error.errno == EBUSY:  # we run in a sandbox that has one already, and there can be only one
+                return -1
+            if error.errno != EINVAL:
+                raise
+    return -1
 
 
 def _reap(child: int) -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sandbox.containers import Container
     from sandbox.control import Control
     from sandbox.join import Namespaces
+    from sandbox.refusals import Refusals
     from sandbox.streams import Streams
 else:
     import _signal
@@ -88,6 +89,8 @@ def run(spec: "dict[str, Any]", bpf: bytes, channel: int, container: "Container"
         _send(channel, "error", SandboxError("keep container", detail=reason).as_tuple())
         if os.environ.get("SBX_DEBUG"):
             sys.excepthook(type(error), error, error.__traceback__)
+    if keeper.refusals:
+        _send(channel, "refused", keeper.refusals.records())
     try:
         keeper.finish(code, reason)
     finally:
@@ -117,6 +120,7 @@ class Keeper:
         self.root_capabilities = spec["process"]["capabilities"]  # before the user takes his part
         # What a container has that others can look at: see control.py, streams.py, join.py.
         self.control: Control | None = None
+        self.refusals: Refusals | None = None
         self.streams: Streams | None = None
         self.spaces: Namespaces | None = None
         self.root = -1
@@ -168,7 +172,8 @@ class Keeper:
         ran = self.host_pid > 0
         if self.annotations.get("dev.sbx.keep"):
             if ran:
-                state.write("ended", {"code": code, "finished": time.time(), "reason": reason})
+                refused = self.refusals.records() if self.refusals else []
+                state.write("ended", {"code": code, "finished": time.time(), "reason": reason, "refused": refused})
         elif self.streams:
             try:
                 os.rmdir(self.container.directory)
@@ -178,6 +183,14 @@ class Keeper:
             fcntl.flock(self.container.lock, fcntl.LOCK_UN)
         if self.control:
             self.control.finish(code)
+
+    def listen(self, fd: int) -> None:
+        """`fd` tells of what the filter refuses to a process of the container."""
+        if not self.refusals:
+            from sandbox.refusals import Refusals
+
+            self.refusals = Refusals(self.bpf)
+        self.refusals.listen(fd)
 
     def freeze(self, frozen: bool) -> None:
         """Stop all processes of the container, or let them go on."""
@@ -191,6 +204,8 @@ class Keeper:
             names |= {"control", "join"}
         if self._is_kept():
             names |= {"logs", "streams"}
+        if self.bpf:
+            names.add("refusals")
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
         if self.spec["process"]["terminal"] and not self._is_kept():
@@ -297,10 +312,14 @@ class Keeper:
     def _receive(self, kind: str) -> "Any":
         """The next record of the init, None at the end of file; warnings are passed on, errors raised."""
         while True:
-            message = linux.receive(self.init)
+            if self.refusals:
+                self.refusals.serve_until(self.init)
+            message, fd = linux.receive_descriptor(self.init)
             if not message:
                 return None
             record = marshal.loads(message)
+            if fd >= 0:
+                self.listen(fd)
             if record[0] == "error":
                 raise SandboxError.from_tuple(record[1])
             if record[0] == kind:
@@ -410,7 +429,7 @@ class Keeper:
                 self._reap(block=True)
                 self.status = EXIT_TIMEOUT
                 break
-            for fd, _ in events:
+            for fd, mask in events:
                 if fd == read:
                     try:
                         os.read(read, 4096)
@@ -419,6 +438,8 @@ class Keeper:
                     self._reap()
                 elif fd == self.cli:
                     self._from_cli(poll)
+                elif self.refusals and self.refusals.serve(fd, mask, poll):
+                    pass
                 elif self.control and not (self.streams and self.streams.copy(fd)):
                     self.control.serve(fd)
             if self.terminal:
@@ -437,6 +458,8 @@ class Keeper:
     def _watch(self, poll: "select.poll") -> None:
         if self.control:
             self.control.watch(poll)
+        if self.refusals:
+            self.refusals.watch(poll)
         if self.streams:
             self.streams.watch(poll)
         if self.terminal:

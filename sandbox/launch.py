@@ -30,9 +30,9 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
         os.close(theirs)
         saved = _terminal_settings(spec)
         try:
-            attendance = _Attendance(pid, ours)
-            attendance.map_ids(container, _mapped_volumes(spec))
-            return attendance.follow(container)
+            attendance = _Attendance(pid, ours, container)
+            attendance.map_ids(_mapped_volumes(spec))
+            return attendance.follow()
         finally:
             os.close(ours)
             if saved:
@@ -51,9 +51,9 @@ def start(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
             os.close(ours)
             keeper.run(spec, bpf, theirs, container)
         os.close(theirs)
-        attendance = _Attendance(pid, ours)
-        attendance.map_ids(container, _mapped_volumes(spec))
-        return attendance.follow(container)
+        attendance = _Attendance(pid, ours, container)
+        attendance.map_ids(_mapped_volumes(spec))
+        return attendance.follow()
     finally:
         if "dev.sbx.awaited" not in spec["annotations"]:  # else it stays open, as the sign that we shall attach
             os.close(ours)
@@ -82,8 +82,8 @@ def _map_volumes(fds: list[int], pid: int) -> None:
 class _Attendance:
     """The cli while a keeper lives: signals to pass on, records to take, the end to report."""
 
-    def __init__(self, pid: int, channel: int) -> None:
-        self.pid, self.channel = pid, channel
+    def __init__(self, pid: int, channel: int, container: containers.Container) -> None:
+        self.pid, self.channel, self.container = pid, channel, container
         self.started = self.running = False
         self.interrupted = 0
         self.failed: SandboxError | None = None
@@ -102,23 +102,23 @@ class _Attendance:
             self.interrupted = number
             os.kill(self.pid, 9)
 
-    def map_ids(self, container: containers.Container, volumes: list[int]) -> None:
+    def map_ids(self, volumes: list[int]) -> None:
         """Write the id maps and let the keeper go on; a failure ends it."""
         try:
-            userns.write_maps(self.pid, container.maps)
+            userns.write_maps(self.pid, self.container.maps)
             _map_volumes(volumes, self.pid)
             _send(self.channel, "go")
         except SandboxError as error:
             self.failed = error
             os.kill(self.pid, 9)
 
-    def follow(self, container: containers.Container) -> int:
+    def follow(self) -> int:
         """Take the keeper's records until its end; returns the exit status or raises what went wrong first."""
         swept = False
         while not self.running and self._take_records(block=True):
             if self.started and not swept:
                 swept = True
-                containers.sweep(container)
+                containers.sweep(self.container)
         if self.running:
             return 0
         pid, self.pid = self.pid, 0  # a signal from now on has nobody to go to, and the number may be another's soon
@@ -129,7 +129,7 @@ class _Attendance:
             return EXIT_SIGNAL + self.interrupted
         if status < 0:
             words = f"its keeper was killed by signal {-status}"
-            raise SandboxError("wait for container", container.id[:12], detail=words)
+            raise SandboxError("wait for container", self.container.id[:12], detail=words)
         return status
 
     def _take_records(self, *, block: bool) -> bool:
@@ -147,6 +147,8 @@ class _Attendance:
                 tell(record[1])
             elif record[0] == "started":
                 self.started = True
+            elif record[0] == "refused":
+                self.container.refused = record[1]
             elif record[0] == "running":  # by itself from now on
                 self.running = True
             if block:

@@ -23,13 +23,13 @@ _NUMBERS_BELOW_424 = {
         "clone": 56, "umask": 95, "ptrace": 101, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155,
         "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "ioctl": 16,
         "socket": 41, "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322, "keyctl": 250, "ioprio_set": 251,
-        "socketpair": 53, "getdents64": 217, "statfs": 137, "fstatfs": 138, "syncfs": 306,
+        "socketpair": 53, "sendmsg": 46, "recvmsg": 47, "getdents64": 217, "statfs": 137, "fstatfs": 138, "syncfs": 306,
     },
     "aarch64": {
         "clone": 220, "umask": 166, "ptrace": 117, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41,
         "prctl": 167, "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "ioctl": 29,
         "socket": 198, "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281, "keyctl": 219, "ioprio_set": 30,
-        "socketpair": 199, "getdents64": 61, "statfs": 43, "fstatfs": 44, "syncfs": 267,
+        "socketpair": 199, "sendmsg": 211, "recvmsg": 212, "getdents64": 61, "statfs": 43, "fstatfs": 44, "syncfs": 267,
     },
 }  # fmt: skip
 _NUMBERS_FROM_424 = {
@@ -72,8 +72,9 @@ PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 
 # seccomp(2)
 SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2
-SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
+SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1, 8, 32
 SECCOMP_RET_USER_NOTIF = 0x7FC00000
+SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND = 0xC0502100, 0xC0182101
 
 # ioctl_tty(2), netdevice(7), keyctl(2)
 TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCGPTN = (
@@ -286,6 +287,31 @@ def receive(fd: int) -> bytes:
             return os.read(fd, 1 << 16)
         except ConnectionResetError:
             continue
+
+
+def send_descriptor(channel: int, record: bytes, fd: int) -> None:
+    """Send `record` over a `socketpair`, and a copy of `fd` with it."""
+    control = _struct((20, 8), (1, 4), (1, 4), (fd, 4), (0, 4))  # struct cmsghdr: SOL_SOCKET, SCM_RIGHTS, one int
+    part = _struct((address(record), 8), (len(record), 8))
+    message = _struct((0, 8), (0, 8), (address(part), 8), (1, 8), (address(control), 8), (len(control), 8), (0, 8))
+    syscall("sendmsg", channel, message, 0)
+
+
+def receive_descriptor(channel: int) -> tuple[bytes, int]:
+    """(next record, descriptor that came with it or -1); as `receive` at the end.  For records of at most 64 KiB."""
+    buffer, control = bytes(bytearray(1 << 16)), bytes(bytearray(24))  # of our own for the kernel to fill
+    part = _struct((address(buffer), 8), (len(buffer), 8))
+    while True:
+        fields = ((0, 8), (0, 8), (address(part), 8), (1, 8), (address(control), 8), (len(control), 8), (0, 8))
+        message = _struct(*fields)
+        try:
+            length = syscall("recvmsg", channel, message, 0x40000000)  # MSG_CMSG_CLOEXEC
+        except OSError as error:
+            if error.errno not in (4, 104):  # interrupted; reset, see `receive`
+                raise
+            continue
+        given = int.from_bytes(message[40:48], sys.byteorder)  # msg_controllen as the kernel leaves it
+        return buffer[:length], int.from_bytes(control[16:20], sys.byteorder) if given >= 20 else -1
 
 
 # -- rights --

@@ -198,6 +198,7 @@ RUN = (
         "Meta",
         Option("-l --label", LIST, "KEY=VALUE", "Label the container."),
         Option("--annotation", LIST, "KEY=VALUE", "Add an OCI annotation."),
+        Option("--report", VALUE, "FILE", "Write what was refused, and how it ended, to this file as JSON."),
         Option("--print-config", FLAG, "", "Print the OCI config.json and do not run."),
         Option("--print-plan", FLAG, "", "Print the steps that would be taken and do not run."),
         Option("--timings", FLAG, "", "Print where the time went, to standard error."),
@@ -207,7 +208,7 @@ RUN = (
 # What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.
 _SHARED = (
     "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "ulimit", "tmpfs", "network", "profile", "security_opt",
-    "print_config", "print_plan",
+    "report", "print_config", "print_plan",
 )  # fmt: skip
 _SHARED_LATER = (
     "name", "init", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",

@@ -12,7 +12,7 @@ Things that the keeper opens for the init travel as slots: numbers, filled in at
          the paths that make /proc/sys read-only.
 """
 
-from sandbox import caps, linux, mounts, spec as oci
+from sandbox import caps, filters, linux, mounts, spec as oci
 from sandbox.errors import SandboxError
 
 TYPE_CHECKING = False
@@ -183,41 +183,23 @@ def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> Non
         # Without no_new_privs loading a filter takes CAP_SYS_ADMIN: leaving uid 0 made it ineffective, the next step
         # gives it up.
         init.append(("effective",))
-        init.append(("seccomp", bpf))
+        init.append(("seccomp", bpf, filters.telling(bpf)))
     init.append(("capabilities", *(caps.mask(sets.get(name, ())) for name in caps.SETS[1:])))
     if process["noNewPrivileges"]:
         init.append(("no_new_privs",))
     init.append(("close_fds", tuple(int(fd) for fd in annotations.get("dev.sbx.fds", "").split(",") if fd)))
     if bpf and process["noNewPrivileges"]:
-        init.append(("seccomp", bpf))
+        init.append(("seccomp", bpf, filters.telling(bpf)))
     init.append(("execute", tuple(process["args"]), tuple(process["env"])))
 
 
 def _allows_user_namespace(bpf: bytes) -> bool:
     """Whether the filter itself, asked on paper as the kernel would, lets clone or unshare make a user namespace."""
-    return any(_allows(bpf, linux.NR[call], linux.CLONE_NEWUSER) for call in ("unshare", "clone"))
-
-
-def _allows(bpf: bytes, call: int, argument: int) -> bool:
-    """What the program answers to a call with this first argument; only what libseccomp writes (profile/simulate.py)."""
-    words = {0: call, 4: linux.AUDIT_ARCH.get(linux.MACHINE, 0), 16: argument}  # struct seccomp_data
-    value = position = 0
-    while True:
-        code, k = bpf[position * 8], int.from_bytes(bpf[position * 8 + 4 : position * 8 + 8], "little")
-        position += 1
-        if code == 0x06:  # return: SECCOMP_RET_ALLOW, _LOG, _TRACE, _USER_NOTIF
-            return k >= 0x7FC00000 and k < 0x80000000
-        if code == 0x20:
-            value = words.get(k, 0)
-        elif code == 0x54:
-            value &= k
-        elif code == 0x05:
-            position += k
-        else:
-            true = {0x15: value == k, 0x25: value > k, 0x35: value >= k, 0x45: value & k != 0}.get(code)
-            if true is None:
-                return True  # something new: no promise
-            position += bpf[position * 8 - 6 if true else position * 8 - 5]
+    # Allowed, logged, traced: whatever is not a refusal.
+    return any(
+        0x7FC00000 <= filters.answer(bpf, linux.NR[call], (linux.CLONE_NEWUSER, 0, 0, 0, 0, 0)) < 0x80000000
+        for call in ("unshare", "clone")
+    )
 
 
 def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":

@@ -23,12 +23,14 @@ def load(name: str, seccomp: str) -> "dict[str, Any]":
         found = cold.call("sandbox.profile.load:load", name, seccomp)
     if not isinstance(found, dict):
         raise SandboxError("load profile", name, detail="not a profile")
+    found["fragment"]["annotations"] = {"dev.sbx.profile": f"{name}|{seccomp}"}
     return found
 
 
 def merge(spec: "dict[str, Any]", fragment: "dict[str, Any]") -> None:
     """Put the profile's rights, limits and paths into `spec`; capabilities are filled in by the front end."""
     process, linux = fragment["process"], fragment["linux"]
+    spec["annotations"].update(fragment["annotations"])
     spec["process"]["rlimits"] = [_within_reach(limit) for limit in process.get("rlimits", ())]
     spec["process"]["noNewPrivileges"] = process.get("noNewPrivileges", True)
     if linux.get("seccomp"):

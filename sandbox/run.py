@@ -4,8 +4,8 @@ import os
 import sys
 import time
 
-from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, storage, values
-from sandbox.errors import ENOENT, ENOTDIR, SandboxError, tell
+from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
+from sandbox.errors import ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,14 @@ def main(opts: "Options", operands: "list[str]") -> int:
         container.remove()
         raise
     prepared = time.monotonic()
-    status = (_live if "dev.sbx.log" in spec["annotations"] else launch.run)(spec, bpf, container)
+    status = EXIT_FAILED
+    try:
+        status = (_live if "dev.sbx.log" in spec["annotations"] else launch.run)(spec, bpf, container)
+    finally:
+        if container.refused or opts["report"]:
+            from sandbox import report
+
+            report.give(spec, container, operands, status, opts)
     if opts["timings"]:
         ended = time.monotonic()
         tell(f"timings: prepared {1000 * (prepared - started):.1f} ms, ran {1000 * (ended - prepared):.1f} ms")
@@ -71,9 +78,11 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
         return 0
     from sandbox import attach
 
-    return attach.follow(
+    status = attach.follow(
         container.directory, stdin=spec["annotations"].get("dev.sbx.stdin") != "null", keys=attach.KEYS
     )
+    container.refused = (state.read(container.directory, "ended") or {}).get("refused", [])
+    return status
 
 
 def _refuse(opts: "Options") -> None:

@@ -32,6 +32,7 @@ ANNOTATIONS = {
     "dev.sbx.idmap": "volumes, `/` the image, whose ids the map is laid over: DESTINATION=DESCRIPTOR, one per line",
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",
     "dev.sbx.landlock": "`scope`: abstract unix sockets of other processes are out of reach (network host)",
+    "dev.sbx.profile": "name of the profile, `|`, and the path of the JSON profile that its filter is from, if any",
     "dev.sbx.image": "the image's full name",
     "dev.sbx.degraded": "what is weaker than asked for, with the user's consent, comma separated",
 }

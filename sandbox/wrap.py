@@ -7,7 +7,7 @@ import os
 import sys
 
 from sandbox import cold, containers, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
-from sandbox.errors import EINVAL, SandboxError
+from sandbox.errors import EINVAL, EXIT_FAILED, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,15 @@ def main(opts: "Options", operands: "list[str]") -> int:
     except BaseException:
         container.remove()
         raise
-    return launch.run(spec, profile["bpf"] if "seccomp" in spec["linux"] else b"", container)
+    status = EXIT_FAILED
+    try:
+        status = launch.run(spec, profile["bpf"] if "seccomp" in spec["linux"] else b"", container)
+    finally:
+        if container.refused or opts["report"]:
+            from sandbox import report
+
+            report.give(spec, container, operands, status, opts)
+    return status
 
 
 def _maps() -> "dict[str, Any]":

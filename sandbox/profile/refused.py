@@ -1,0 +1,91 @@
+"""Refused calls, as the keeper counted them, in words: which rule it was, and what to add if they were meant.  (cold)"""
+
+import errno
+import os
+import re
+from typing import Any
+
+from sandbox.errors import SandboxError, printable
+from sandbox.profile import calls, language, load, patterns
+from sandbox.profile.groups import GROUPS
+from sandbox.profile.policy import Policy, Rule
+
+_SHOWN = 20  # lines; the report has them all
+_RULE = re.compile(r"^[ \t]*\[\[[ \t]*seccomp[ \t]*\.[ \t]*rules[ \t]*\]\]", re.MULTILINE)
+
+
+def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """One dict for each kind of refusal in `records` (see refusals.py): {call, errno, count, process, pid, args, rule, advice}.
+
+    `rule` is FILE:LINE of a profile, or the JSON profile's path.
+    """
+    names = {number: name for name, number in calls.table(calls.machine()).items()}
+    path, policy, lines = _policy(profile, seccomp)
+    found = []
+    for number, code, process, count, pid, args in records:
+        name = names.get(number, f"call {number}")
+        rule = _rule(policy, name, tuple(args)) if policy else None
+        alone = policy is not None and len(policy.rows.get(name, ())) < 2
+        found.append(
+            {
+                "call": name, "errno": errno.errorcode.get(code, str(code)), "count": count, "process": process, "pid": pid,
+                "args": list(args), "rule": f"{path}:{lines[rule[0]]}" if rule and rule[0] < len(lines) else path,
+                "advice": _advice(name, rule[1] if rule else None, alone),
+            }
+        )  # fmt: skip
+    return found
+
+
+def lines(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[str]:
+    """`explain`, a line each: refused 3x ptrace by default.toml:41 (strace, pid 7): add "@debug"."""
+    made = []
+    for row in explain(profile, seccomp, records)[:_SHOWN]:
+        times = f"{row['count']}x " if row["count"] > 1 else ""
+        who = f"{row['process']}, pid {row['pid']}" if row["process"] else "a process that ended"
+        line = f"refused {times}{row['call']} by {os.path.basename(row['rule'])} ({who}): {row['advice']}"
+        made.append(printable(line))
+    if len(records) > _SHOWN:
+        made.append(f"refused {len(records) - _SHOWN} more kinds of calls; --report has all")
+    return made
+
+
+def report(profile: str, seccomp: str, records: list[tuple[Any, ...]], about: dict[str, Any], path: str) -> None:
+    """Write `about` and the refusals to `path`, as JSON."""
+    import json
+
+    text = json.dumps({**about, "refused": explain(profile, seccomp, records)}, indent=2) + "\n"
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SandboxError.of("write report", path, error) from None
+
+
+def _policy(profile: str, seccomp: str) -> tuple[str, Policy | None, list[int]]:
+    """(file, its rules, the line of each rule); of a JSON profile the path only."""
+    if seccomp:
+        return seccomp, None, []
+    try:
+        path, _ = load.find(profile)
+        text = load.read(path)
+        policy = language.parse(path, text).policy
+    except SandboxError:  # it was changed or removed meanwhile
+        return profile, None, []
+    return path, policy, [text.count("\n", 0, match.start()) + 1 for match in _RULE.finditer(text)]
+
+
+def _rule(policy: Policy, name: str, args: tuple[int, ...]) -> tuple[int, Rule] | None:
+    """(position, rule) that answers the call; None when it is the default."""
+    for position, rule in enumerate(policy.rules):
+        if name in rule.names and any(patterns.matches(pattern, args) for pattern in rule.patterns()):
+            return position, rule
+    return None
+
+
+def _advice(name: str, rule: Rule | None, alone: bool) -> str:
+    """What to add to a profile to allow the call; `alone`: its arguments make no difference there."""
+    for group, members in GROUPS.items():
+        if alone and name in members and (rule is None or group in rule.written):
+            return f'add "{group}"'
+    why = f" ({rule.comment})" if rule and rule.comment else ""
+    return f"a rule of its own can allow it{why}"

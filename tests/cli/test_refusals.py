@@ -1,0 +1,162 @@
+"""What the filter refuses is answered, counted, and said at the end; it is never allowed."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from support import descendants
+
+pytestmark = pytest.mark.requires("userns", "idmap", "store", "seccomp", "notify")
+
+# A loop of refused calls in the shell of busybox; `unshare` is a program of its own for each.
+THRICE = "for i in 1 2 3; do mount -t tmpfs none /mnt; done"
+
+
+def line_of_rule(words):
+    """Line of the [[seccomp.rules]] table of profiles/default.toml in which `words` stand."""
+    from sandbox import paths
+
+    lines = open(f"{paths.package_data('profiles')}/default.toml", encoding="utf-8").read().split("\n")
+    at = next(number for number, line in enumerate(lines) if words in line)
+    return max(number for number, line in enumerate(lines[:at]) if line == "[[seccomp.rules]]") + 1
+
+
+def said(done):
+    return [line for line in done.stderr.splitlines() if line.startswith("sbx: refused ")]
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--init"], ["-u", "1000"], ["--userns", "single"], ["--network", "host"]], ids=str
+)
+def test_one_line_for_each_kind(box, options):
+    done = box(THRICE, *options)
+    assert done.stderr.count("mount: ") == 3  # answered each time
+    (line,) = said(done)
+    assert line.startswith(f"sbx: refused 3x mount by default.toml:{line_of_rule('@mount')} (mount, pid ")
+    assert line.endswith('): add "@mount"')
+
+
+def test_what_is_allowed_says_nothing(box):
+    done = box("ls / >/dev/null; mkdir /x; sleep 0.01; id")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_quiet(box):
+    assert said(box(THRICE, "-q")) == []
+
+
+def test_arguments_decide(box):
+    done = box("unshare -U true")
+    assert done.returncode == 1
+    (line,) = said(done)
+    at = line_of_rule('"unshare", "setns"')
+    assert line == (
+        f"sbx: refused unshare by default.toml:{at} (unshare, pid 1): a rule of its own can allow it (as clone)"
+    )
+
+
+def test_report(box, tmp_path):
+    path = tmp_path / "report.json"
+    assert box(f"{THRICE}; exit 3", "--report", str(path), "-q").returncode == 3
+    report = json.loads(path.read_text())
+    assert report["exit_code"] == 3 and report["command"][-1].endswith("exit 3")
+    (row,) = report["refused"]
+    assert (row["call"], row["errno"], row["count"], row["process"], row["advice"]) == (
+        "mount", "EPERM", 3, "mount", 'add "@mount"',
+    )  # fmt: skip
+    assert row["rule"].endswith(f"/default.toml:{line_of_rule('@mount')}")
+
+
+def test_report_that_can_not_be_written(box):
+    done = box("true", "--report", "/nowhere/report")
+    assert (done.returncode, done.stderr) == (125, "sbx: write report `/nowhere/report`: No such file or directory\n")
+
+
+def test_name_of_a_program_is_not_shown_raw(own_box, no_leftovers):
+    script = (
+        "import ctypes; open('/proc/self/comm', 'w').write('a\\x1b[2J\\nb');"
+        "print(ctypes.CDLL(None).mount(b'a', b'/mnt', b'tmpfs', 0, 0))"
+    )
+    done = own_box.sbx("run", "host:", "/usr/bin/python3", "-c", script)
+    assert done.stdout == "-1\n"
+    (line,) = said(done)
+    assert r"(a\x1b[2J\nb, pid 1)" in line
+
+
+def test_of_exec_too(own_box, no_leftovers):
+    own_box.sbx("run", "-d", "--name", "c", f"rootfs:{own_box.rootfs}", "sleep", "60")
+    done = own_box.sbx("exec", "c", "sh", "-c", THRICE)
+    assert done.stderr.count("Operation not permitted") + done.stderr.count("permission denied") == 3
+    assert "refused" not in done.stderr  # the container says it at its end
+    pids = [pid for pid, words in descendants().items() if words.startswith("sleep 60")]
+    assert len(pids) == 1
+    os.kill(pids[0], signal.SIGKILL)
+    (folder,) = (path for path in (own_box.sbx.store / "containers").iterdir() if not path.name.startswith("."))
+    from sandbox import state
+
+    deadline = time.monotonic() + 10
+    while state.read(str(folder), "ended") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    ((_, _, process, count, _, _),) = state.read(str(folder), "ended")["refused"]
+    assert (process, count) == ("mount", 3)
+    assert own_box.sbx("system", "prune", "-f").returncode == 0
+
+
+def test_filter_that_refuses_exec_itself(box, tmp_path):
+    """The call waits before the init could say that it runs; nobody may wait for the other."""
+    path = tmp_path / "noexec.json"
+    rule = {"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    done = box("true", "--security-opt", f"seccomp={path}")
+    assert done.returncode == 126
+    assert "Permission denied" in done.stderr and len(said(done)) == 1
+
+
+def test_filter_without_sendmsg_is_loaded_as_it_is(box, tmp_path):
+    path = tmp_path / "nosendmsg.json"
+    rule = {"names": ["sendmsg", "mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    done = box("mkdir /x", "--security-opt", f"seccomp={path}")
+    assert (done.returncode, done.stderr) == (1, "mkdir: can't create directory '/x': Permission denied\n")
+
+
+def test_flood(box):
+    """The keeper answers as they come; it takes signals and the clock meanwhile, and keeps one record."""
+    done = box("while :; do mount -t tmpfs none /mnt 2>/dev/null; done", "--timeout", "1")
+    assert done.returncode == 124
+    (line,) = said(done)
+    assert int(line.split()[2].removesuffix("x")) > 10
+
+
+def test_keeper_that_is_killed_leaves_the_call_refused(own_box, no_leftovers):
+    """With it goes the payload; nothing that waits is let through, nothing stays."""
+    process = own_box.popen("while :; do mount -t tmpfs none /mnt && echo mounted; done 2>/dev/null")
+    time.sleep(0.5)
+    keepers = [pid for pid, words in descendants().items() if "mount -t tmpfs" in words and pid != process.pid]
+    assert keepers
+    os.kill(min(keepers), signal.SIGKILL)
+    out, _ = process.communicate(timeout=20)
+    assert out == ""
+
+
+def test_a_sandbox_in_a_sandbox_has_no_listener_of_its_own(box, tmp_path):
+    """There can be one on a process: the inner filter refuses all the same."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from sandbox import init, linux\n"
+        "linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)\n"
+        "code = b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f'\n"
+        "first = init._load_telling(code)\n"
+        "assert first > 2 and init._load_telling(code) == -1\n"
+    )
+    import subprocess
+    import sys
+
+    import sandbox
+
+    root = os.path.dirname(os.path.dirname(sandbox.__file__))
+    done = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
