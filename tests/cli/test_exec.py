@@ -67,7 +67,7 @@ def live(own_box: Any) -> Iterator[Callable[..., Lived]]:
         until(lambda: not [pid for pid, line in descendants().items() if "sandbox" in line])
         # keep-id: its keeper may not remove the folder, the next command does
         own_box.out("true")
-        until(lambda: leftovers(made[0].sbx.store) in ([], [f"{made[0].sbx.store}/containers/.names"]))
+        until(lambda: not leftovers(made[0].sbx.store))
 
 
 def test_status_and_streams(live):
