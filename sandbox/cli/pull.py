@@ -9,6 +9,7 @@ from sandbox.registry.access import Access, retries
 from sandbox.transfer import progress
 from sandbox.transfer.pulling import Wish, by_policy, local
 from sandbox.transfer.signals import ending
+from sandbox.transfer.transports import place
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -22,12 +23,21 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     with ending():
         store = Store()
         for operand in operands:
-            bare = operand.removeprefix("docker://")
+            bare = _bare(operand)
             for name in _tags(bare, wish) if opts["all_tags"] else [bare]:
                 pulled = by_policy(store, name, wish)
                 image_id = pulled.id if pulled else store.image(local(store, name, wish.platform)[0]).id
                 print(image_id)
     return 0
+
+
+def _bare(operand: str) -> str:
+    where = place(operand, "docker")
+    if where.transport != "docker":
+        raise SandboxError(
+            "pull image", operand, detail="it is in no registry", hint=f"sbx copy {operand} store:NAME takes it in"
+        )
+    return where.path
 
 
 def _tags(text: str, wish: Wish) -> list[str]:

@@ -188,59 +188,29 @@ class Client:
 
     # -- blobs --
 
-    def blob(self, digest: str, size: int, offset: int = 0) -> Iterator[bytes]:
+    def blob(self, digest: str, size: int, offset: int = 0, connections: int = 1) -> Iterator[bytes]:
         """A blob in pieces, from `offset` on; a cut connection is taken up again.
 
         From offset 0 size and digest are verified: the iterator raises at its end when they are wrong.  From another
-        offset only the size is; the caller has the beginning and checks the whole.
+        offset only the size is; the caller has the beginning and checks the whole.  With `connections` above 1 threads
+        may fetch ranges side by side.
         """
-        downloads.hasher(digest)  # a digest that is none is refused before anybody is asked
-        at, sources = offset, self._sources(digest)
-        check = downloads.hasher(digest) if not offset else None
+        check = downloads.hasher(digest)  # a digest that is none is refused before anybody is asked
+        at, subject = offset, self._subject(digest)
+        sources = self._sources(digest)
         for number, session in enumerate(sources):
             try:
-                for piece in downloads.pieces(session, digest, size, at, size, self._subject(digest)):
+                for piece in downloads.stream(session, digest, size, at, subject, connections):
                     at += len(piece)
-                    if check is not None:
+                    if not offset:
                         check.update(piece)
                     yield piece
                 break
             except RegistryError:
                 if number == len(sources) - 1:
                     raise
-        if check is not None:
-            downloads.compare(check, digest, self._subject(digest))
-
-    def fetch(
-        self, digest: str, size: int, fd: int, on_bytes: Callable[[int], None] | None = None, connections: int = 1
-    ) -> None:
-        """Write a blob to the file `fd` from its byte 0 on, verified; `on_bytes(n)` for each n bytes that arrive.
-
-        With `connections` above 1, blobs from 32 MiB on come in parallel ranges when the server knows ranges, and
-        `on_bytes` is called from several threads.  When this raises, the file's content is worth nothing.
-        """
-        downloads.hasher(digest)
-        subject = self._subject(digest)
-        arrived = 0
-
-        def count(number: int) -> None:
-            nonlocal arrived
-            with self._lock:
-                arrived += number
-            if on_bytes:
-                on_bytes(number)
-
-        sources = self._sources(digest)
-        for number, session in enumerate(sources):
-            try:
-                downloads.fetch(session, digest, size, fd, count, connections, subject)
-                return
-            except RegistryError:
-                if number == len(sources) - 1:
-                    raise
-                if on_bytes and arrived:
-                    on_bytes(-arrived)  # it begins again at the next source
-                arrived = 0
+        if not offset:
+            downloads.compare(check, digest, subject)
 
     def has_blob(self, digest: str) -> int | None:
         """Its size when the repository that is pushed to has it; None when not."""

@@ -75,6 +75,8 @@ def _proxied(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
         raise SandboxError(
             "use proxy",
             proxy.rpartition("@")[2],
-            detail="not an http or https URL",
-            hint="check HTTP_PROXY and HTTPS_PROXY",
+            detail="a SOCKS proxy, which sbx does not speak to"
+            if proxy.startswith("socks")
+            else "not an http or https URL",
+            hint="HTTP_PROXY and HTTPS_PROXY take an http or https proxy; NO_PROXY excepts hosts",
         ) from None

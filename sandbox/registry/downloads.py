@@ -1,9 +1,10 @@
-"""Blobs from a registry: verified while they stream, taken up again after a cut, big ones in parallel ranges.  (cold)"""
+"""Blobs from a registry: taken up again after a cut, and big ones in parallel ranges where the network is slow.  (cold)"""
 
+import collections
 import hashlib
-import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from urllib3.exceptions import HTTPError
@@ -16,8 +17,10 @@ from sandbox.registry.transport import Answer
 from sandbox.registry.urls import Url
 
 STEP = "pull blob"
-PART = 16 << 20  # bytes of one ranged request
-PARALLEL_FROM = 2 * PART
+PART = 4 << 20  # bytes of one ranged request; a few of them are kept in memory
+PARALLEL_FROM = 32 << 20  # bytes still to come that are worth more connections
+PATIENCE = 1.0  # seconds of waiting for the network after which it is known how fast one connection is
+FAST = 64 << 20  # bytes in a second: more connections would not help much
 PROGRESS = 1 << 20  # bytes after which a cut does not count as one more failure in a row
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 
@@ -29,11 +32,14 @@ def hasher(digest: str) -> "Any":
     return hashlib.new(digest.partition(":")[0], usedforsecurity=True)
 
 
-def _open(session: Session, digest: str, size: int, start: int, end: int, subject: str) -> tuple[Answer, int]:
+def _open(
+    session: Session, digest: str, size: int, start: int, end: int, subject: str, *, retry: bool = True
+) -> tuple[Answer, int]:  # fmt: skip
     """(the answer, where in the blob its body begins) for bytes `start` to `end` (exclusive)."""
     headers = {"Range": f"bytes={start}-{end - 1}"} if start or end < size else {}
     answer = session.request(
-        "GET", f"{session.repository}/blobs/{digest}", step=STEP, subject=subject, scopes=session.scopes(PULL), headers=headers
+        "GET", f"{session.repository}/blobs/{digest}", step=STEP, subject=subject, scopes=session.scopes(PULL), headers=headers,
+        retry=retry,
     )  # fmt: skip
     if answer.status == 206 and headers:
         found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
@@ -53,7 +59,9 @@ def _open(session: Session, digest: str, size: int, start: int, end: int, subjec
     raise session.error(answer, STEP, subject)
 
 
-def pieces(session: Session, digest: str, size: int, start: int, end: int, subject: str) -> Iterator[bytes]:
+def pieces(
+    session: Session, digest: str, size: int, start: int, end: int, subject: str
+) -> Generator[bytes, None, None]:  # fmt: skip
     """Bytes `start` to `end` of a blob, taken up again where the connection was cut; not verified."""
     at, failures, mark = start, 0, start
     url = Url(session.base(STEP, subject) + "/", STEP)
@@ -95,15 +103,73 @@ def pieces(session: Session, digest: str, size: int, start: int, end: int, subje
             raise
 
 
-def blob(session: Session, digest: str, size: int, offset: int, subject: str) -> Iterator[bytes]:
-    """The blob from `offset` on; from 0 its digest is verified before the last piece counts: the iterator raises at its end."""
-    check = hasher(digest) if not offset else None
-    for piece in pieces(session, digest, size, offset, size, subject):
-        if check is not None:
-            check.update(piece)
+def stream(
+    session: Session, digest: str, size: int, start: int, subject: str, connections: int = 1
+) -> Iterator[bytes]:  # fmt: skip
+    """The blob from `start` on, in order, not verified.
+
+    Where one connection is slow and much is still to come, the rest is fetched in ranges over `connections` of them, when
+    the server knows ranges.
+    """
+    at, waited = start, 0.0
+    began = time.monotonic()
+    single = pieces(session, digest, size, start, size, subject)
+    for piece in single:
+        waited += time.monotonic() - began
+        at += len(piece)
         yield piece
-    if check is not None:
-        compare(check, digest, subject)
+        if connections > 1 and waited > PATIENCE and size - at >= PARALLEL_FROM:
+            if (at - start) / waited < FAST and _ranges(session, digest, size, at, subject):
+                single.close()
+                break
+            connections = 1  # it was fast, or there is nothing to be done
+        began = time.monotonic()  # what the reader does with a piece is not the network's time
+    else:
+        return
+    yield from _ahead(session, digest, size, at, subject, connections)
+
+
+def _ranges(session: Session, digest: str, size: int, at: int, subject: str) -> bool:
+    """Whether the server gives a part when asked for one; when not, whatever it says, there is one connection that works."""
+    try:
+        answer, begins = _open(session, digest, size, at, at + 1, subject, retry=False)
+    except SandboxError:
+        return False
+    if begins == at:
+        answer.done()
+    else:
+        answer.drop()
+    return begins == at
+
+
+def _ahead(
+    session: Session, digest: str, size: int, start: int, subject: str, connections: int
+) -> Iterator[bytes]:  # fmt: skip
+    """The blob from `start` on, parts of it fetched side by side and given in order."""
+    import concurrent.futures  # 3 ms that a pull of what is already there need not wait for
+
+    stopped = False
+
+    def part(begin: int) -> list[bytes]:
+        found = []
+        for piece in pieces(session, digest, size, begin, min(begin + PART, size), subject):
+            if stopped:
+                break
+            found.append(piece)
+        return found
+
+    threads = concurrent.futures.ThreadPoolExecutor(connections, "pull")
+    waiting: collections.deque[concurrent.futures.Future[list[bytes]]] = collections.deque()
+    following = start
+    try:
+        while following < size or waiting:
+            while following < size and len(waiting) <= connections:
+                waiting.append(threads.submit(part, following))
+                following += PART
+            yield from waiting.popleft().result()
+    finally:
+        stopped = True
+        threads.shutdown(wait=True, cancel_futures=True)
 
 
 def compare(check: "Any", digest: str, subject: str) -> None:
@@ -115,77 +181,3 @@ def compare(check: "Any", digest: str, subject: str) -> None:
             detail=f"what came has the digest {found}",
             hint="the registry's copy is damaged, or somebody changed it on its way",
         )
-
-
-def _write(fd: int, piece: bytes, at: int, subject: str) -> None:
-    view = memoryview(piece)
-    try:
-        while view:
-            count = os.pwrite(fd, view, at)
-            at += count
-            view = view[count:]
-    except OSError as error:
-        raise SandboxError.of("write blob", subject, error) from None
-
-
-def fetch(
-    session: Session, digest: str, size: int, fd: int, on_bytes: Callable[[int], None] | None, connections: int, subject: str
-) -> None:  # fmt: skip
-    """Write the blob to `fd` from its offset 0 on, verified at the end; the caller removes the file when this raises."""
-    if connections > 1 and size >= PARALLEL_FROM and _ranges(session, digest, size, subject):
-        _parallel(session, digest, size, fd, on_bytes, connections, subject)
-        return
-    at = 0
-    for piece in blob(session, digest, size, 0, subject):
-        _write(fd, piece, at, subject)
-        at += len(piece)
-        if on_bytes:
-            on_bytes(len(piece))
-
-
-def _ranges(session: Session, digest: str, size: int, subject: str) -> bool:
-    """Whether the server gives a part when asked for one."""
-    answer, _ = _open(session, digest, size, 0, 1, subject)
-    if answer.status == 206:
-        answer.done()
-        return True
-    answer.drop()
-    return False
-
-
-def _parallel(
-    session: Session, digest: str, size: int, fd: int, on_bytes: Callable[[int], None] | None, connections: int, subject: str
-) -> None:  # fmt: skip
-    import concurrent.futures  # 3 ms that a pull of what is already there need not wait for
-
-    stop = False
-
-    def part(start: int) -> None:
-        at = start
-        for piece in pieces(session, digest, size, start, min(start + PART, size), subject):
-            if stop:
-                return
-            _write(fd, piece, at, subject)
-            at += len(piece)
-            if on_bytes:
-                on_bytes(len(piece))
-
-    check = hasher(digest)
-    with concurrent.futures.ThreadPoolExecutor(connections, "pull") as threads:
-        parts = [(start, threads.submit(part, start)) for start in range(0, size, PART)]
-        try:
-            for at, future in parts:
-                future.result()
-                # While later parts arrive, this one is hashed from the page cache.
-                start, end = at, min(at + PART, size)
-                while start < end:
-                    piece = os.pread(fd, min(1 << 20, end - start), start)
-                    if not piece:
-                        raise SandboxError("write blob", subject, detail="the file is shorter than what was written")
-                    check.update(piece)
-                    start += len(piece)
-        except BaseException:
-            stop = True
-            threads.shutdown(wait=True, cancel_futures=True)
-            raise
-    compare(check, digest, subject)

@@ -84,20 +84,23 @@ _REASONS = {
 
 def status_error(
     step: str, subject: str, host: str, status: int, headers: Mapping[str, str], body: bytes,
-    *, logged_in: bool = False, secrets: Iterable[str] = (), note: str = "",
+    *, account: str = "", secrets: Iterable[str] = (), note: str = "",
 ) -> RegistryError:  # fmt: skip
-    """The error for an answer with `status`; `note` is a hint that goes before the ordinary one."""
+    """The error for an answer with `status`.
+
+    `account` says where the credentials came from, "" for nobody's; `note` is a hint that goes before the ordinary one.
+    """
     reason = _REASONS.get(status, "an answer that is not expected" if status < 500 else "the registry failed")
     said = words_of(body, secrets)
     detail = f"{reason} (HTTP {status})" + (f": {said}" if said else "")
     hint = ""
     if status == 401:
         hint = (
-            f"the stored credentials are not accepted; `sbx login {host}` again" if logged_in
+            f"what {account} says is not accepted; `sbx login {host}` again" if account
             else f"check the name, or `sbx login {host}`"
         )  # fmt: skip
     elif status == 403:
-        hint = "this account may not do that here" if logged_in else f"`sbx login {host}` with an account that may"
+        hint = "this account may not do that here" if account else f"`sbx login {host}` with an account that may"
     elif status == 404:
         hint = "check the name and the tag"
     elif status == 429:

@@ -199,7 +199,7 @@ class Session:
             found = self.credentials if self._searched else None
         except SandboxError:
             pass
-        return self.transport.status_error(answer, step, subject, logged_in=found is not None, note=note)
+        return self.transport.status_error(answer, step, subject, account=found.source if found else "", note=note)
 
     def ping(self, step: str, scopes: list[str] | None = None) -> Answer:
         """GET /v2/ as who we are."""

@@ -139,7 +139,7 @@ def fetch(
                 _STEP, subject, detail=f"its token server redirects (HTTP {answer.status})", status=answer.status
             )
         note = withheld_note(transport.home_host, realm.host) if withheld else ""
-        raise transport.status_error(answer, _STEP, subject, logged_in=used is not None, note=note)
+        raise transport.status_error(answer, _STEP, subject, account=used.source if used else "", note=note)
     return _token_in(answer.body, transport, subject), withheld
 
 

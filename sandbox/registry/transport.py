@@ -278,7 +278,7 @@ class Transport:
         return found
 
     def status_error(
-        self, answer: Answer, step: str, subject: str, *, logged_in: bool = False, note: str = ""
+        self, answer: Answer, step: str, subject: str, *, account: str = "", note: str = ""
     ) -> RegistryError:
         """The error for an answer that should have been a success; reads and ends it."""
         try:
@@ -287,7 +287,7 @@ class Transport:
             body = b""
         return status_error(
             step, subject, self.registry, answer.status, answer.headers, body,
-            logged_in=logged_in, secrets=self.secrets, note=note,
+            account=account, secrets=self.secrets, note=note,
         )  # fmt: skip
 
 

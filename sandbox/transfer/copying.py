@@ -162,7 +162,9 @@ class Copy:
             return display.counted(number, self._pieces(layer, offset))
 
         if wanted == kind:
-            if not self._sink.has(layer):
+            if self._sink.has(layer):
+                display.exists(number)
+            else:
                 self._sink.blob(layer, open, diff_id)
             return kind, layer.digest, layer.size
         made = Recoded(open(0), wanted, diff_id, os.environ.get("TMPDIR", "/var/tmp"))

@@ -3,7 +3,7 @@
 Downloads run in several processes and threads, and whoever started them waits for them.  So a child draws; all others
 write records of 12 bytes to its pipe (less than PIPE_BUF: none is torn):
 
-    kind (1)  number of the layer (3)  bytes (8)         B begins, + bytes arrived, E ends
+    kind (1)  number of the layer (3)  bytes (8)         B begins, + bytes arrived, E ends, = is there already
 
 Drawn by hand: importing rich takes longer than many a pull.
 """
@@ -53,6 +53,10 @@ class Progress:
         if self.fd >= 0:
             with contextlib.suppress(OSError):
                 os.write(self.fd, kind + number.to_bytes(3, "big") + count.to_bytes(8, "big"))
+
+    def exists(self, number: int) -> None:
+        """The layer need not come."""
+        self.send(b"=", number)
 
     def counted(self, number: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """`pieces`, reported as they pass."""
@@ -133,16 +137,17 @@ def _draw(fd: int, rows: list[Row], mode: str, verb: str) -> None:
     done = [0] * len(rows)
     for kind, number, count in _records(fd):
         row = rows[number]
-        done[number] += count
+        done[number] = row.size if kind == b"=" else done[number] + count
         if mode == "json":
-            event = {b"B": "begin", b"+": "progress", b"E": "end"}[kind]
+            event = {b"B": "begin", b"+": "progress", b"E": "end", b"=": "exists"}[kind]
             line = {"event": event, "verb": verb, "layer": row.name, "done": done[number], "size": row.size}
             _say(json.dumps(line) + "\n")
         elif mode == "plain":
-            if kind == b"B":
-                _say(f"sbx: {verb} layer {number + 1}/{len(rows)} {row.name} {human(row.size)}\n")
+            if kind in (b"B", b"="):
+                there = ", there already" if kind == b"=" else ""
+                _say(f"sbx: {verb} layer {number + 1}/{len(rows)} {row.name} {human(row.size)}{there}\n")
         else:
-            bars.step(number, done[number], ended=kind == b"E")
+            bars.step(number, done[number], ended=kind in (b"E", b"="))
     if mode == "bars":
         bars.draw()
 

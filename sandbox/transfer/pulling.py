@@ -93,6 +93,7 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
         there = entry_of(store, head[1], wish.platform) if head else None
         if there:
             image = store.image(there)
+            manifest.check_platform(image.config, wish.platform, name)
             return Pulled(image.id, _name(store, there, name), name)
     image = image_of(source, wish.platform)
     manifest.check_platform(image.config, wish.platform, name)

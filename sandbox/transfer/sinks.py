@@ -22,21 +22,25 @@ Open = Callable[[int], Iterator[bytes]]
 
 
 class Pieces(io.RawIOBase):
-    """An iterator of bytes as a file."""
+    """An iterator of bytes as a file.
+
+    It is one piece ahead: what the iterator says at its end (a digest that is wrong) comes before the last bytes are read,
+    by somebody who stops reading when he has as many as were announced.
+    """
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         super().__init__()
         self._pieces, self._rest = pieces, b""
+        self._next = next(pieces, None)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._rest:
-            found = next(self._pieces, None)
-            if found is None:
+            if self._next is None:
                 return 0
-            self._rest = found
+            self._rest, self._next = self._next, next(self._pieces, None)
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sandbox.registry.client import Client
 
 
+_CONNECTIONS = 4  # for one big blob, when one is slow
+
+
 def _from(pieces: Iterator[bytes], offset: int) -> Iterator[bytes]:
     """`pieces` without their first `offset` bytes."""
     for piece in pieces:
@@ -61,7 +64,7 @@ class RegistrySource:
         return Document(found.raw, found.media_type, found.digest)
 
     def blob(self, wanted: Descriptor, offset: int = 0) -> Iterator[bytes]:
-        return self.client.blob(wanted.digest, wanted.size, offset)
+        return self.client.blob(wanted.digest, wanted.size, offset, _CONNECTIONS)
 
     def close(self) -> None:
         if self._client is not None and self._client[0] == os.getpid():

@@ -18,6 +18,7 @@ from sandbox.image.manifest import Descriptor
 
 NAMES = ("docker", "store", "containers-storage", "oci", "oci-archive", "docker-archive", "dir")
 FILES = ("oci", "oci-archive", "docker-archive", "dir")
+_OTHERS = ("docker-daemon", "ostree", "sif", "tarball")  # skopeo's
 
 
 class Document(NamedTuple):
@@ -79,6 +80,13 @@ class Place(NamedTuple):
 def place(text: str, bare: str = "store") -> Place:
     """`text` in parts; one without a transport belongs to `bare`."""
     transport, colon, rest = text.partition(":")
+    if transport in _OTHERS and ":" in rest:
+        raise SandboxError(
+            "read image name",
+            text,
+            detail=f"sbx has no transport `{transport}`",
+            hint=f"those it has: {', '.join(NAMES)}",
+        )
     if not colon or transport not in NAMES:
         return Place(bare, text)
     if transport == "docker":

@@ -15,7 +15,15 @@ from registries import PASSWORD, USER
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
-from sandbox.registry import certificates as registry_certificates, downloads, faults, manifests, transport, urls
+from sandbox.registry import (
+    certificates as registry_certificates,
+    connections,
+    downloads,
+    faults,
+    manifests,
+    transport,
+    urls,
+)
 from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.faults import RegistryError
@@ -589,38 +597,100 @@ def test_short_blob_without_length(hostile: Make, ask, pauses: list[float]) -> N
     assert "were received" in failing(lambda: list(ask(server).blob(sha256(BLOB), len(BLOB))), "pull blob").detail
 
 
-def test_parallel_ranges(
-    hostile: Make, ask, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloads, "PART", 30_000)
-    monkeypatch.setattr(downloads, "PARALLEL_FROM", 60_000)
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection is found slow after its first piece, and 60 KB are much."""
+    for name, value in (("PART", 30_000), ("PARALLEL_FROM", 60_000), ("PATIENCE", 0.0), ("FAST", 1 << 50)):
+        monkeypatch.setattr(downloads, name, value)
+    monkeypatch.setattr(connections, "CHUNK", 10_000)
+    monkeypatch.setattr(transport, "CHUNK", 10_000)
+
+
+def ranges_of(server: Hostile) -> list[tuple[int, int]]:
+    found = [request.headers.get("range", "") for request in server.requests]
+    pairs = [text.removeprefix("bytes=").partition("-") for text in found if text]
+    return sorted((int(start), int(end)) for start, _, end in pairs)
+
+
+def test_a_slow_blob_comes_in_ranges_side_by_side(hostile: Make, ask, hasty: None) -> None:
     server = hostile()
-    for ranges in (True, False):
-        digest = server.serve_blob(BLOB, ranges=ranges)
-        with open(tmp_path / "blob", "w+b") as file:
-            ask(server).fetch(digest, len(BLOB), file.fileno(), None, 4)
-        assert (tmp_path / "blob").read_bytes() == BLOB
-    parts = {request.headers.get("range") for request in server.requests}
-    assert {"bytes=0-29999", "bytes=180000-199999", None} <= parts
+    digest = server.serve_blob(BLOB)
+    assert b"".join(ask(server).blob(digest, len(BLOB), 0, 4)) == BLOB
+    probe, *parts = ranges_of(server)
+    assert probe == (10_000, 10_000)
+    assert parts == [(start, min(start + 30_000, 200_000) - 1) for start in range(10_000, 200_000, 30_000)]
 
 
-def test_parallel_ranges_of_a_server_that_fails(hostile: Make, ask, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(downloads, "PART", 30_000)
-    monkeypatch.setattr(downloads, "PARALLEL_FROM", 60_000)
+@pytest.mark.parametrize("connections", [1, 4])
+def test_no_ranges_where_there_is_no_use(hostile: Make, ask, hasty: None, monkeypatch: pytest.MonkeyPatch, connections: int) -> None:  # fmt: skip
+    if connections > 1:
+        monkeypatch.setattr(downloads, "FAST", 0)
+    server = hostile()
+    digest = server.serve_blob(BLOB)
+    assert b"".join(ask(server).blob(digest, len(BLOB), 0, connections)) == BLOB
+    assert ranges_of(server) == []
+
+
+def test_a_server_without_ranges_is_read_to_its_end(hostile: Make, ask, hasty: None) -> None:
+    server = hostile()
+    digest = server.serve_blob(BLOB, ranges=False)
+    assert b"".join(ask(server).blob(digest, len(BLOB), 0, 4)) == BLOB
+    assert len(server.requests) == 2  # and asked for a range once
+
+
+def test_one_connection_is_enough_where_no_more_are_wanted(
+    hostile: Make, ask, hasty: None, pauses: list[float]
+) -> None:
+    server = hostile()
+    digest = server.serve_blob(BLOB)
+    good = server.routes[f"/v2/a/b/blobs/{digest}"]
+    server.routes[f"/v2/a/b/blobs/{digest}"] = [good, lambda request: request.answer(429)]
+    assert b"".join(ask(server).blob(digest, len(BLOB), 0, 4)) == BLOB
+    assert len(server.requests) == 2 and pauses == []
+
+
+@pytest.mark.parametrize(("status", "words"), [(404, "not found"), (403, "refuses access")])
+def test_ranges_of_a_server_that_fails(hostile: Make, ask, hasty: None, status: int, words: str) -> None:
     server = hostile()
     digest = server.serve_blob(BLOB)
     good = server.routes[f"/v2/a/b/blobs/{digest}"]
 
     def answer(request: Request) -> None:
-        if "bytes=90000-" in request.headers["range"]:
-            request.answer(404)
+        if "bytes=100000-" in request.headers.get("range", ""):
+            request.answer(status)
         else:
             good(request)
 
     server.routes[f"/v2/a/b/blobs/{digest}"] = answer
-    with open(tmp_path / "blob", "w+b") as file:
-        found = failing(lambda: ask(server).fetch(digest, len(BLOB), file.fileno(), None, 4), "pull blob")
-    assert found.status == 404
+    found = failing(lambda: list(ask(server).blob(digest, len(BLOB), 0, 4)), "pull blob")
+    assert found.status == status and words in found.detail
+
+
+def test_ranges_that_are_cut_go_on_and_wrong_ones_are_found(
+    hostile: Make, ask, hasty: None, pauses: list[float]
+) -> None:
+    server = hostile()
+    digest = server.serve_blob(BLOB)
+    good = server.routes[f"/v2/a/b/blobs/{digest}"]
+    cut = []
+
+    def answer(request: Request) -> None:
+        wanted = request.headers.get("range", "")
+        if "bytes=70000-" in wanted and not cut:
+            cut.append(wanted)
+            request.begin(206, {"Content-Length": "30000", "Content-Range": f"bytes 70000-99999/{len(BLOB)}"})
+            request.write(BLOB[70_000:80_000])
+            request.handler.close_connection = True
+        else:
+            good(request)
+
+    server.routes[f"/v2/a/b/blobs/{digest}"] = answer
+    assert b"".join(ask(server).blob(digest, len(BLOB), 0, 4)) == BLOB
+    assert (80_000, 99_999) in ranges_of(server)
+    damaged = BLOB[:120_000] + b"!" + BLOB[120_001:]
+    server.serve_blob(damaged)
+    server.routes[f"/v2/a/b/blobs/{digest}"] = server.routes[f"/v2/a/b/blobs/{sha256(damaged)}"]
+    assert sha256(damaged) in failing(lambda: list(ask(server).blob(digest, len(BLOB), 0, 4)), "pull blob").detail
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../x", "md5:d41d8cd98f00b204e9800998ecf8427e", "", "sha256:" + "A" * 64])
@@ -628,18 +698,6 @@ def test_digests_that_are_none(hostile: Make, ask, digest: str) -> None:
     server = hostile()
     failing(lambda: list(ask(server).blob(digest, 1)), "check digest")
     assert server.requests == []
-
-
-def test_full_disk(hostile: Make, ask) -> None:
-    server = hostile()
-    digest = server.serve_blob(BLOB)
-    fd = os.open("/dev/full", os.O_RDWR)
-    try:
-        with pytest.raises(SandboxError) as found:
-            ask(server).fetch(digest, len(BLOB), fd)
-    finally:
-        os.close(fd)
-    assert (found.value.step, found.value.errno) == ("write blob", 28)
 
 
 # -- lists --

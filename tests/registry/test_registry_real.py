@@ -1,6 +1,5 @@
 """The client against Debian's docker-registry, with TLS and htpasswd or tokens."""
 
-import hashlib
 import io
 import os
 import subprocess
@@ -94,34 +93,23 @@ def test_wrong_digest_is_refused_by_the_registry(registry: Registry, trusting: s
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-def test_fetch(
-    registry: Registry, trusting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: int
-) -> None:
-    monkeypatch.setattr(downloads, "PART", 1 << 18)
-    monkeypatch.setattr(downloads, "PARALLEL_FROM", 1 << 19)
-    arrived: list[int] = []
-    with client(registry, trusting, "fetched") as ours, open(tmp_path / "blob", "w+b") as file:
-        ours.upload(sha256(LAYER), len(LAYER), opener(LAYER))
-        ours.fetch(sha256(LAYER), len(LAYER), file.fileno(), arrived.append, connections)
-    assert (tmp_path / "blob").read_bytes() == LAYER
-    assert sum(arrived) == len(LAYER)
-
-
-@pytest.mark.parametrize("connections", [1, 4])
-def test_fetch_of_a_damaged_blob(registry: Registry, trusting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: int) -> None:  # fmt: skip
-    monkeypatch.setattr(downloads, "PART", 1 << 18)
-    monkeypatch.setattr(downloads, "PARALLEL_FROM", 1 << 19)
-    raw = os.urandom(1 << 20)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_big_blob(registry: Registry, trusting: str, monkeypatch: pytest.MonkeyPatch, connections: int, damaged: bool) -> None:  # fmt: skip
+    for name, value in (("PART", 1 << 18), ("PARALLEL_FROM", 1 << 19), ("PATIENCE", 0.0), ("FAST", 1 << 50)):
+        monkeypatch.setattr(downloads, name, value)
+    raw = os.urandom(2 << 20)
     digest = sha256(raw)
-    with client(registry, trusting, "damaged") as ours, open(tmp_path / "blob", "w+b") as file:
+    with client(registry, trusting, "big") as ours:
         ours.upload(digest, len(raw), opener(raw))
-        (registry.root / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data").write_bytes(
-            raw[:-1] + b"!"
-        )
+        if not damaged:
+            assert b"".join(ours.blob(digest, len(raw), 0, connections)) == raw
+            return
+        path = registry.root / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
+        path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
         with pytest.raises(RegistryError) as found:
-            ours.fetch(digest, len(raw), file.fileno(), None, connections)
+            list(ours.blob(digest, len(raw), 0, connections))
     assert found.value.step == "pull blob"
-    assert hashlib.sha256(raw[:-1] + b"!").hexdigest() in found.value.detail
+    assert sha256(path.read_bytes()) in found.value.detail
 
 
 def test_login_is_needed(registry: Registry, trusting: str) -> None:
