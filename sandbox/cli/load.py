@@ -5,11 +5,22 @@ from typing import Any
 
 from sandbox import idmap
 from sandbox.errors import SandboxError
-from sandbox.image.archive import images_of
+from sandbox.image.archive import Image, images_of
 from sandbox.image.describe import show
 from sandbox.image.files import open_archive
-from sandbox.image.layers import announce
 from sandbox.image.store import Store
+from sandbox.transfer import progress
+from sandbox.transfer.pulling import take_in
+from sandbox.transfer.signals import ending
+from sandbox.transfer.sources import FolderSource
+from sandbox.transfer.transports import image_of
+
+
+def _images(path: str, store: Store) -> list[Image]:
+    """What an archive or folder of any form holds."""
+    if os.path.exists(f"{path}/version") and not os.path.exists(f"{path}/index.json"):
+        return [image_of(FolderSource(path))]  # `save --format docker-dir`
+    return images_of(open_archive(path, store.root))
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -25,15 +36,12 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
                 hint="sbx load -i FILE, or sbx load < FILE",
             )
         path = "-"
+    shown = progress.choose(opts["progress"], quiet=opts["quiet"])
     store = Store()
-    maps = idmap.resolve()
-    announce([maps["note"]] if maps["note"] else [], quiet=opts["quiet"])
-    with store.taking():
-        lines = []
-        for image in images_of(open_archive(path, store.root)):
-            image_id, warnings = store.take(image, maps, quiet=opts["quiet"])
-            announce(warnings, quiet=opts["quiet"])
-            lines += [f"Loaded image: {name}" for name in image.names or [f"sha256:{image_id}"]]
-    for line in lines:
-        print(show(line))
+    with ending():
+        images = _images(path, store)
+        ids = take_in(store, images, idmap.resolve(), shown, "load")
+    for image, image_id in zip(images, ids, strict=True):
+        for name in image.names or [f"sha256:{image_id}"]:
+            print(show(f"Loaded image: {name}"))
     return 0

@@ -22,7 +22,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         refuse_terminal("save images")
     # Standard error may be watched by nobody: what goes to a pipe is not talked about.
     quiet = opts["quiet"] or (path == "-" and not os.isatty(2))
-    shown = progress.choose("auto", quiet=quiet)
+    shown = progress.choose(opts["progress"], quiet=quiet)
     with ending():
         save(operands, Place(_TRANSPORTS[form], path), "docker" if form == "docker-dir" else "", shown)
     return 0

@@ -85,7 +85,7 @@ def _to_store(store: Store, begin: Source, source: Place, target: Place, plan: P
     if plan.family or plan.compress:
         raise SandboxError("copy image", str(target), detail="the store keeps manifests and layers as they are")
     image = image_of(begin, plan.platform)
-    take_in(store, image._replace(names=[str(reference.normal(target.path))]), idmap.resolve(), plan.shown)
+    take_in(store, [image._replace(names=[str(reference.normal(target.path))])], idmap.resolve(), plan.shown, plan.verb)
     return image.digest
 
 

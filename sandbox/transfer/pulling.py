@@ -4,13 +4,14 @@ What is asked first is a HEAD: when the store has the manifest that the tag stan
 the manifest of a platform; which one is remembered (`index|...`), since neither of the two can change.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sandbox import cache, idmap
 from sandbox.errors import SandboxError, tell
 from sandbox.image import manifest, reference
-from sandbox.image.archive import Image
+from sandbox.image.archive import Image, Layer
 from sandbox.image.files import blob_name
 from sandbox.image.layers import announce, short
 from sandbox.image.reference import Reference
@@ -98,7 +99,7 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
     image = image_of(source, wish.platform)
     manifest.check_platform(image.config, wish.platform, name)
     outer = source.first
-    image_id = take_in(store, image, maps(), wish.shown)
+    image_id = take_in(store, [image], maps(), wish.shown)[0]
     if outer and outer != image.digest:
         blob = f"{store.root}/{blob_name(image.digest)}"
         cache.put(store.records, _key(outer, wish.platform), image.digest, [blob])
@@ -108,19 +109,32 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
     return Pulled(image_id, stored, name)
 
 
-def take_in(store: Store, image: Image, maps: dict[str, Any], shown: str) -> str:
-    """Put an image that lies anywhere into the store, layers side by side; its id."""
+def take_in(store: Store, images: list[Image], maps: dict[str, Any], shown: str, verb: str = "pull") -> list[str]:
+    """Put images that lie anywhere into the store, layers side by side; their ids.  After a failure none of them is there."""
     quiet = shown == "none"
     announce([maps["note"]] if maps["note"] else [], quiet=quiet)
-    rows = [progress.Row(short(layer.digest), layer.size) for layer in image.layers]
-    with progress.shown(rows, shown) as display, store.taking():
-        layers = [
-            layer._replace(pieces=lambda n=n, layer=layer: display.counted(n, layer.pieces()))  # type: ignore[misc]
-            for n, layer in enumerate(image.layers)
-        ]
-        image_id, warnings = store.take(image._replace(layers=layers), maps, quiet=True)
+    rows = [
+        progress.Row(short(layer.digest or layer.diff_id), layer.size) for image in images for layer in image.layers
+    ]
+    ids: list[str] = []
+    warnings: list[str] = []
+    number = 0
+    with progress.shown(rows, shown, verb) as display, store.taking():
+        for image in images:
+            layers = []
+            for layer in image.layers:
+                counted = functools.partial(_counted, display, number, layer)
+                layers.append(layer._replace(pieces=counted))
+                number += 1
+            image_id, said = store.take(image._replace(layers=layers), maps, quiet=True)
+            ids.append(image_id)
+            warnings += said
     announce(warnings, quiet=quiet)
-    return image_id
+    return ids
+
+
+def _counted(display: progress.Progress, number: int, layer: Layer) -> Iterator[bytes]:
+    return display.counted(number, layer.pieces())
 
 
 def by_policy(store: Store, text: str, wish: Wish, maps: Callable[[], dict[str, Any]] = idmap.resolve) -> Pulled | None:

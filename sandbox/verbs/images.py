@@ -1,7 +1,7 @@
 """Verbs about images.  (cold)"""
 
 from sandbox.options import FLAG, LIST, VALUE, Option, Verb, group
-from sandbox.verbs.parts import CREDS, FORCE, JSON, MOVING, QUIET, REGISTRY, WRITING, tls_verify
+from sandbox.verbs.parts import CREDS, FORCE, JSON, MOVING, PROGRESS, QUIET, REGISTRY, WRITING, tls_verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.load:main", "Put the images of an archive or layout into the store.", group="Images",
         options=(
             Option("-i --input", VALUE, "FILE", "Archive or layout to read; standard input if not given."),
-            QUIET,
+            QUIET, PROGRESS,
         ),
         operands="[FILE]", most=1,
         examples=(
@@ -94,7 +94,7 @@ VERBS: "Final[dict[str, Verb]]" = {
                 choices=("oci-archive", "docker-archive", "oci-dir", "docker-dir"), default="oci-archive",
             ),
             Option("-m --multi-image-archive", FLAG, "", "Accepted: several images may always be named."),
-            QUIET,
+            QUIET, PROGRESS,
         ),
         operands="IMAGE...", least=1, most=-1,
         examples=(

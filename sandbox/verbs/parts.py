@@ -34,12 +34,12 @@ REGISTRY = group(
 )
 CREDS = Option("--creds", VALUE, "USER:PASSWORD", "Credentials for the registry.", group="Registry")
 # How images move.
+PROGRESS = Option(
+    "--progress", VALUE, "STYLE", "How progress is shown, on standard error.",
+    choices=("auto", "plain", "json", "none"), default="auto", group="Output",
+)  # fmt: skip
 MOVING = (
-    QUIET,
-    Option(
-        "--progress", VALUE, "STYLE", "How progress is shown, on standard error.",
-        choices=("auto", "plain", "json", "none"), default="auto", group="Output",
-    ),
+    QUIET, PROGRESS,
     Option("--retry", VALUE, "N", "How often a failed request is tried again.", default="4", group="Registry"),
 )  # fmt: skip
 WRITING = group(

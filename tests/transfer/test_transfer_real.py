@@ -255,6 +255,13 @@ def test_progress_forms(mover: Sbx, pushed: str) -> None:
         events = [json.loads(line) for line in pushing.stderr.splitlines()]
         ends = [one["layer"] for one in events if one["event"] == event]
         assert len(set(ends)) == 3 and all(one["done"] == one["size"] for one in events if one["event"] == event)
+    for form in ("oci-archive", "docker-archive", "oci-dir", "docker-dir"):
+        ok(mover("save", "-q", "--format", form, "-o", mover.store.parent / form, "three"))
+        ok(mover("rmi", "-a", "-f"))
+        loaded = mover("load", "--progress=json", "-i", mover.store.parent / form)
+        called = "Loaded image: " + ("sha256:" if form == "docker-dir" else "localhost/three:latest\n")
+        assert ok(loaded).startswith(called) and loaded.stderr.count('"event": "end", "verb": "load"') == 3
+        ok(mover("tag", loaded.stdout.split()[2], "three"))
     wrong = mover("pull", "--progress", "fancy", f"{pushed}/layered:3")
     assert wrong.returncode == 125 and "not one of auto, plain, json, none" in wrong.stderr
 
