@@ -48,13 +48,13 @@ def _open(
             raise RegistryError(STEP, subject, detail="the server sends another range than was asked for", status=206)
         return answer, start
     if answer.status == 200:
+        if answer.headers.get("content-encoding", "identity") not in ("", "identity"):
+            answer.drop()
+            raise RegistryError(STEP, subject, detail="the body is encoded, which was not asked for")
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) != size:
             answer.drop()
             raise RegistryError(STEP, subject, detail=f"it has {int(length)} bytes where the manifest says {size}")
-        if answer.headers.get("content-encoding", "identity") not in ("", "identity"):
-            answer.drop()
-            raise RegistryError(STEP, subject, detail="the body is encoded, which was not asked for")
         return answer, 0
     raise session.error(answer, STEP, subject)
 

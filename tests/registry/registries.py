@@ -25,7 +25,7 @@ class Registry:
     process: subprocess.Popen[bytes]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -33,7 +33,7 @@ def _free_port() -> int:
 
 def start_registry(folder: Path, certificates: Path, auth: dict[str, Any]) -> Registry:
     """Start docker-registry and wait until it listens; JSON is YAML."""
-    port = _free_port()
+    port = free_port()
     (folder / "data").mkdir()
     (folder / "config.yml").write_text(json.dumps({
         "version": 0.1, "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -64,6 +64,13 @@ def stop_registry(registry: Registry) -> None:
     except subprocess.TimeoutExpired:
         registry.process.kill()
         registry.process.wait()
+
+
+def insecure(folder: Path, *hosts: str) -> dict[str, str]:
+    """Environment in which these registries need no TLS."""
+    path = folder / "registries.conf"
+    path.write_text("".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts))
+    return {"SBX_REGISTRIES_CONF": str(path), "NO_PROXY": "127.0.0.1"}
 
 
 class TokenServer:

@@ -17,7 +17,7 @@ from support import Sbx, clean_environment, launcher_path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "registry"))
 
 from hostile import Hostile
-from registries import Registry, _free_port as free_port, stop_registry
+from registries import Registry, free_port, insecure, stop_registry
 
 Tool = Callable[..., str]
 
@@ -48,13 +48,6 @@ def pushed(registry: Registry) -> str:
     for name, made in (("busybox:latest", images.busybox()), ("layered:3", images.layered(3)), ("layered:20", images.layered(20))):  # fmt: skip
         images.call("skopeo", "copy", "-q", "--dest-tls-verify=false", made.oci, f"docker://{registry.host}/{name}")
     return registry.host
-
-
-def insecure(folder: Path, *hosts: str) -> dict[str, str]:
-    """Environment in which these registries need no TLS."""
-    path = folder / "registries.conf"
-    path.write_text("".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts))
-    return {"SBX_REGISTRIES_CONF": str(path), "NO_PROXY": "127.0.0.1"}
 
 
 @pytest.fixture

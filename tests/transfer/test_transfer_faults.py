@@ -1,5 +1,6 @@
 """Transfers that go wrong: hostile registries, cuts, signals.  Each ends with a message, and leaves nothing."""
 
+import gzip
 import json
 import os
 import random
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import images
 import pytest
-from conftest import insecure
 from hostile import Hostile, Request, manifest_bytes, sha256
 from images import entry, tar
+from registries import insecure
 from support import Sbx, clean_environment, launcher_path, leftovers
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -98,6 +99,165 @@ def test_a_connection_cut_at_each_layer(puller: Sbx, served: Served, number: int
     done = puller("pull", "--retry", "3", f"{served.server.host}/a/b:1")
     assert done.returncode == 0, done.stderr
     whole.server.close()
+
+
+# What a server may answer in the place of a manifest or of a layer, and what sbx says to it.
+Fault = tuple[Callable[[Request], None], str]
+
+
+def status(number: int, **headers: str) -> Callable[[Request], None]:
+    return lambda request: request.answer(number, b'{"errors": [{"message": "no\\u001b[31m, never"}]}', **headers)
+
+
+def to_itself(request: Request) -> None:
+    request.answer(307, Location=f"{request.path}?{len(request.query)}x")
+
+
+def endlessly(request: Request) -> None:
+    request.begin(200, {"Content-Type": MANIFEST})
+    while True:
+        request.write(b" " * 65536)
+
+
+def endless_body(request: Request) -> None:
+    request.begin(200, {})
+    while True:
+        request.write(bytes(65536))
+
+
+def as_manifest(raw: bytes, content_type: str = MANIFEST) -> Callable[[Request], None]:
+    return lambda request: request.answer(200, raw, Content_Type=content_type)
+
+
+ANYWHERE: dict[str, Fault] = {
+    "401": (status(401), "wants a login (HTTP 401)"),
+    "403": (status(403), "refuses access (HTTP 403): no\\x1b[31m, never"),
+    "404": (status(404), "not found (HTTP 404)"),
+    "429": (status(429, Retry_After="7200"), "hint: wait 7200 s, or "),
+    "500": (status(500), "failed (HTTP 500)"),
+    "503": (status(503), "not available (HTTP 503)"),
+    "redirect loop": (to_itself, "redirected more than 5 times"),
+    "redirect to a file": (status(302, Location="file:///etc/passwd"), "not an http or https URL"),
+    "redirect to a password": (status(302, Location="http://a:b@127.0.0.1/"), "URL without a user"),
+    "no http": (lambda request: request.write(b"SSH-2.0-OpenSSH_9.2\r\n"), "127.0.0.1"),
+}
+MANIFESTS: dict[str, Fault] = {
+    "endless": (endlessly, "longer than 4096 KiB"),
+    "html": (as_manifest(b"<html>", "text/html"), "no manifest but `text/html`"),
+    "schema 1": (as_manifest(b"{}", "application/vnd.docker.distribution.manifest.v1+json"), "old schema 1"),
+    "an artifact": (as_manifest(b'{"mediaType": "application/vnd.x+json"}', "application/vnd.x+json"), "is no image"),
+    "two types": (as_manifest(b'{"mediaType": "%s"}' % INDEX.encode()), "and calls itself"),
+    "duplicate keys": (as_manifest(b'{"schemaVersion": 2, "config": {}, "config": {}}'), "twice"),
+    "nested": (as_manifest(b"[" * 2000 + b"]" * 2000), "no manifest"),
+    "empty": (as_manifest(b""), "no manifest"),
+    "no layers": (as_manifest(b'{"schemaVersion": 2}'), "`descriptor` is not an object"),
+    "both": (as_manifest(b'{"schemaVersion": 2, "manifests": [], "layers": []}'), "manifest"),
+    "a size below zero": (as_manifest(b'{"schemaVersion": 2, "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:' + b"a" * 64 + b'", "size": -1}, "layers": []}'), "size"),
+}  # fmt: skip
+BLOBS: dict[str, Fault] = {
+    "endless": (endless_body, "longer than the"),
+    "short": (lambda request: request.answer(200, b"abc"), "it has 3 bytes where the manifest says"),
+    "nothing": (lambda request: request.answer(200), "it has 0 bytes where"),
+    "encoded": (lambda request: request.answer(200, bytes(308736), Content_Encoding="gzip"), "the body is encoded"),
+    "another range": (lambda request: request.answer(206, b"abc", Content_Range="bytes 5-7/8"), "HTTP 206"),
+}
+
+
+@pytest.mark.parametrize("fault", [*ANYWHERE, *MANIFESTS])
+def test_what_comes_in_the_place_of_a_manifest(puller: Sbx, served: Served, fault: str) -> None:
+    answer, words = {**ANYWHERE, **MANIFESTS}[fault]
+    served.server.routes["/v2/a/b/manifests/1"] = answer
+    said = refused(puller, served)
+    assert words in said, said
+
+
+@pytest.mark.parametrize("fault", [*ANYWHERE, *BLOBS])
+@pytest.mark.parametrize("which", ["config", "layer"])
+def test_what_comes_in_the_place_of_a_blob(puller: Sbx, served: Served, fault: str, which: str) -> None:
+    answer, words = {**ANYWHERE, **BLOBS}[fault]
+    path = served.path(1) if which == "layer" else f"/v2/a/b/blobs/{sha256(served.config)}"
+    served.server.routes[path] = answer
+    said = refused(puller, served)
+    assert words in said and "sbx: pull blob" in said, said
+
+
+def test_retry_after_is_waited_for(puller: Sbx, served: Served) -> None:
+    good = served.server.routes[served.path(1)]
+    assert callable(good)
+    served.server.routes[served.path(1)] = [status(429, Retry_After="1"), status(503), good]
+    started = time.monotonic()
+    done = puller("pull", f"{served.server.host}/a/b:1")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started > 1.2
+
+
+def test_a_compression_bomb_meets_limits_that_can_be_set(puller: Sbx, served: Served) -> None:
+    plain = tar(entry("zeros", bytes(8 << 20)))
+    bomb = gzip.compress(plain)
+    config = json.dumps({"architecture": images.ARCHITECTURE, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(plain)]}}).encode()  # fmt: skip
+    raw = manifest_bytes(bomb, config=config).replace(b"layer.v1.tar", b"layer.v1.tar+gzip")
+    for blob in (bomb, config):
+        served.server.serve_blob(blob)
+    served.server.serve_manifest(raw)
+    name = f"{served.server.host}/a/b:1"
+    for limit, words in (("ratio=100,ratio-free=1M", "100 times"), ("layer-bytes=1M", "more than 1 MiB unpacked")):
+        done = puller("pull", name, env={"SBX_LIMITS": limit})
+        assert done.returncode == 125 and words in done.stderr, done.stderr
+        nothing(puller)
+    assert puller("pull", name, env={"SBX_LIMITS": "ratio=5000,ratio-free=1M"}).returncode == 0
+
+
+@pytest.mark.slow
+def test_answers_that_are_changed_at_random(puller: Sbx, served: Served) -> None:
+    """Bytes flipped, cut and repeated in what a registry sends: never a traceback, and never an image that is not the one."""
+    chance = random.Random(7)
+    expected = sha256(served.config)[7:]
+    originals = dict(served.server.routes)
+
+    def changed(route: Callable[[Request], None]) -> Callable[[Request], None]:
+        def answer(request: Request) -> None:
+            written: list[bytes] = []
+            wfile, request.handler.wfile = request.handler.wfile, Recorded(written)
+            try:
+                route(request)
+            finally:
+                request.handler.wfile = wfile
+            raw = bytearray(b"".join(written))
+            for _ in range(chance.choice((0, 1, 1, 3))):
+                at = chance.randrange(len(raw))
+                kind = chance.randrange(3)
+                if kind == 0:
+                    raw[at] ^= 1 << chance.randrange(8)
+                elif kind == 1:
+                    del raw[at : at + chance.randrange(1, 50)]
+                else:
+                    raw[at:at] = raw[max(0, at - 20) : at]
+            request.handler.close_connection = True
+            wfile.write(raw)
+
+        return answer
+
+    for _ in range(40):
+        served.server.routes = {path: changed(route) for path, route in originals.items() if callable(route)}
+        done = puller("pull", "-q", "--retry", "1", f"{served.server.host}/a/b:1")
+        assert "Traceback" not in done.stderr
+        assert (done.returncode, done.stdout.strip()) in ((125, ""), (0, expected)), done
+        if done.returncode == 0:
+            assert puller("rmi", "-a").returncode == 0
+        nothing(puller)
+
+
+class Recorded:
+    """What is written to it, in a list."""
+
+    def __init__(self, written: list[bytes]) -> None:
+        self._written = written
+
+    def write(self, raw: bytes) -> int:
+        self._written.append(bytes(raw))
+        return len(raw)
+
+    def flush(self) -> None: ...
 
 
 def test_a_wrong_digest(puller: Sbx, served: Served) -> None:
