@@ -95,7 +95,7 @@ def _elsewhere(store: Store, name: str) -> "tuple[additional.Foreign, Stored, st
     return None
 
 
-def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[str, Any]:
+def prepare(name: str, maps: dict[str, Any], pull: str, platform: str, quiet: bool = False) -> dict[str, Any]:
     """The prepared record of image `name` under the id map `maps`; see the contract in docs/architecture.md.
 
     {"name", "id", "digest", "layers": [".../fs", bottom first], "config", "architecture", "os"}.
@@ -106,7 +106,7 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[s
     pulled = None
     there = None if transport or pull in ("always", "newer") else _elsewhere(store, name)
     if not transport and not there:
-        wish = pulling.Wish(platform=platform, policy=pull or "missing", shown=progress.choose("auto", quiet=False))
+        wish = pulling.Wish(platform=platform, policy=pull or "missing", shown=progress.choose("auto", quiet=quiet))
         pulled = pulling.by_policy(store, name, wish, lambda: maps)
     store.layers.sweep()
     with content_lock(store.root):
@@ -140,5 +140,5 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str) -> dict[s
         if not platform:
             depends = _depends(transport, path, store) + ([there[0].layout.index_path] if there else [])
             cache.put(store.records, f"{name}|{maps['variant']}", record, depends)
-    announce(warnings, quiet=False)
+    announce(warnings, quiet=quiet)
     return record

@@ -2,20 +2,15 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile import Hostile
-from registries import PASSWORD, USER, Registry, TokenServer, start_registry, stop_registry
+from registries import Registry, TokenServer, make_certificates, start_registry, stop_registry, with_password
 
 from sandbox.registry import transport
-
-
-def _openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _programs(*names: str) -> None:
@@ -28,19 +23,7 @@ def _programs(*names: str) -> None:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ca.crt; server.crt/.key for 127.0.0.1 and localhost; client.cert/.key; all by the same CA."""
-    folder = tmp_path_factory.mktemp("certificates")
-    _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA",
-             "-keyout", folder / "ca.key", "-out", folder / "ca.crt")  # fmt: skip
-    for name, ending, extension in (
-        ("server", "crt", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test"),
-        ("client", "cert", "extendedKeyUsage=clientAuth"),
-    ):
-        (folder / "extension").write_text(extension)
-        _openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", folder / f"{name}.key",
-                 "-out", folder / f"{name}.csr")  # fmt: skip
-        _openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
-                 "-CAcreateserial", "-days", "2", "-extfile", folder / "extension", "-out", folder / f"{name}.{ending}")  # fmt: skip
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")
@@ -100,8 +83,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> It
     """docker-registry with TLS and htpasswd: USER, PASSWORD."""
     _programs("docker-registry", "htpasswd")
     folder = tmp_path_factory.mktemp("registry")
-    subprocess.run(["htpasswd", "-Bbc", str(folder / "htpasswd"), USER, PASSWORD], check=True, capture_output=True)
-    running = start_registry(folder, certificates, {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}})
+    running = start_registry(folder, certificates, with_password(folder))
     yield running
     stop_registry(running)
 

@@ -31,6 +31,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def make_certificates(folder: Path) -> Path:
+    """ca.crt; server.crt/.key for 127.0.0.1 and localhost; client.cert/.key; all by the same CA."""
+    _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA",
+             "-keyout", folder / "ca.key", "-out", folder / "ca.crt")  # fmt: skip
+    for name, ending, extension in (
+        ("server", "crt", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test"),
+        ("client", "cert", "extendedKeyUsage=clientAuth"),
+    ):
+        (folder / "extension").write_text(extension)
+        _openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", folder / f"{name}.key",
+                 "-out", folder / f"{name}.csr")  # fmt: skip
+        _openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
+                 "-CAcreateserial", "-days", "2", "-extfile", folder / "extension", "-out", folder / f"{name}.{ending}")  # fmt: skip
+    return folder
+
+
+def with_password(folder: Path) -> dict[str, Any]:
+    """The setting that lets USER in with PASSWORD, and nobody else."""
+    subprocess.run(["htpasswd", "-Bbc", str(folder / "htpasswd"), USER, PASSWORD], check=True, capture_output=True)
+    return {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+
+
 def start_registry(folder: Path, certificates: Path, auth: dict[str, Any]) -> Registry:
     """Start docker-registry and wait until it listens; JSON is YAML."""
     port = free_port()

@@ -17,7 +17,7 @@ from support import Sbx, clean_environment, launcher_path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "registry"))
 
 from hostile import Hostile
-from registries import Registry, free_port, insecure, stop_registry
+from registries import Registry, free_port, insecure, make_certificates, start_registry, stop_registry, with_password
 
 Tool = Callable[..., str]
 
@@ -48,6 +48,18 @@ def pushed(registry: Registry) -> str:
     for name, made in (("busybox:latest", images.busybox()), ("layered:3", images.layered(3)), ("layered:20", images.layered(20))):  # fmt: skip
         images.call("skopeo", "copy", "-q", "--dest-tls-verify=false", made.oci, f"docker://{registry.host}/{name}")
     return registry.host
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Path]]:
+    """(docker-registry with TLS and a password, a folder of certs.d with its CA)."""
+    folder = tmp_path_factory.mktemp("secured")
+    certificates = make_certificates(folder)
+    trusting = tmp_path_factory.mktemp("certs.d")
+    (trusting / "ca.crt").write_bytes((certificates / "ca.crt").read_bytes())
+    running = start_registry(folder, certificates, with_password(folder))
+    yield running, trusting
+    stop_registry(running)
 
 
 @pytest.fixture

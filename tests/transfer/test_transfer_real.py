@@ -10,6 +10,7 @@ from pathlib import Path
 
 import images
 import pytest
+from registries import PASSWORD, USER, Registry
 from support import Sbx, leftovers
 
 Tool = Callable[..., str]
@@ -18,6 +19,18 @@ Tool = Callable[..., str]
 def ok(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def ran_by_podman(podman: Tool, name: str, path: str) -> str:
+    """What `cat path` says in podman's container of image `name`."""
+    words = ("run", "--rm", "--network", "none", "--cgroups=disabled", name, "cat", path)
+    try:
+        return podman(*words)
+    except RuntimeError as error:
+        if "hybrid mode not supported" not in str(error):
+            raise
+        # crun refuses this machine's cgroups: read what podman has unpacked instead.
+        return podman("unshare", "sh", "-c", f'cat "$({podman.__doc__} image mount {name})"{path}')
 
 
 @pytest.mark.requires("overlay")
@@ -80,25 +93,7 @@ def test_what_is_pushed_is_run_by_podman(mover: Sbx, pushed: str, podman: Tool, 
     ok(mover("push", "-q", "--digestfile", tmp_path / "digest", f"{pushed}/layered:3", f"{pushed}/again/three:1"))
     assert skopeo(f"docker://{pushed}/again/three:1") == f"{(tmp_path / 'digest').read_text()} 3"
     podman("pull", "-q", "--tls-verify=false", f"{pushed}/again/three:1")
-    try:
-        words = (
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "--cgroups=disabled",
-            f"{pushed}/again/three:1",
-            "cat",
-            "/data/late",
-        )
-        ran = podman(*words)
-    except RuntimeError as error:
-        if "hybrid mode not supported" not in str(error):
-            raise
-        # crun refuses this machine's cgroups: read what podman has unpacked instead.
-        mount = f'cat "$({podman.__doc__} image mount {pushed}/again/three:1)"/data/late'
-        ran = podman("unshare", "sh", "-c", mount)
-    assert ran == "3\n"
+    assert ran_by_podman(podman, f"{pushed}/again/three:1", "/data/late") == "3\n"
 
 
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
@@ -279,3 +274,72 @@ def test_bars_on_a_terminal(mover: Sbx, pushed: str) -> None:
     os.close(ours)
     assert process.wait(30) == 0
     assert b"[====" in shown and shown.count(b"pull ") >= 3
+
+
+@pytest.mark.requires("overlay")
+def test_with_tls_and_a_password_there_and_back(
+    mover: Sbx,
+    secured: tuple[Registry, Path],
+    layered_oci: Callable[[int], images.Images],
+    podman: Tool,
+    tmp_path: Path,
+) -> None:
+    registry, trusting = secured
+    there = tmp_path / "config/containers/certs.d" / registry.host
+    there.mkdir(parents=True)
+    (there / "ca.crt").write_bytes((trusting / "ca.crt").read_bytes())
+    own = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+    mover.environment.update(own)
+    (tmp_path / "auth.json").write_text("{}")
+    name = f"{registry.host}/team/three:1"
+    ok(mover("copy", "-q", layered_oci(3).oci, f"store:{name}"))
+    nobody = mover("push", "-q", name)
+    assert nobody.returncode == 125 and "wants a login (HTTP 401)" in nobody.stderr
+    assert (
+        ok(mover("login", "-u", USER, "--password-stdin", registry.host, input=f"{PASSWORD}\n")) == "Login Succeeded!\n"
+    )
+    ok(mover("push", name))
+    ok(mover("rmi", name))
+    assert ok(mover("run", name, "cat", "/data/late")) == "3\n"
+    for words in (["--tls-verify"], ["--tls-verify=true"], ["--tls-verify=false"], ["--creds", f"{USER}:{PASSWORD}"]):
+        ok(mover("pull", "-q", *words, name))
+    wrong = mover("pull", "--creds", f"{USER}:not-{PASSWORD}", name)
+    assert (
+        wrong.returncode == 125 and "what --creds says is not accepted" in wrong.stderr and PASSWORD not in wrong.stderr
+    )
+    # The file that we wrote is podman's; what podman pushes is ours.
+    access = ("--authfile", own["REGISTRY_AUTH_FILE"], "--cert-dir", str(trusting))
+    podman("pull", "-q", *access, name)
+    assert ran_by_podman(podman, name, "/data/late") == "3\n"
+    podman("push", "-q", *access, "--format", "docker", name, f"{registry.host}/team/podman:1")
+    assert ok(mover("run", "-q", f"{registry.host}/team/podman:1", "cat", "/data/late")) == "3\n"
+    tags = ok(mover("search", "--list-tags", "--format", "{{.Tag}}", f"{registry.host}/team/podman"))
+    assert tags == "1\n"
+    ok(mover("logout", registry.host))
+    assert "wants a login" in mover("pull", name).stderr
+
+
+@pytest.mark.requires("overlay")
+def test_what_others_make_is_run_by_us(mover: Sbx, pushed: str, podman: Tool, tmp_path: Path) -> None:
+    podman("pull", "-q", "--tls-verify=false", f"{pushed}/busybox:latest")
+    (tmp_path / "Containerfile").write_text(f"FROM {pushed}/busybox:latest\nRUN echo built > /made\n")
+    made = f"{pushed}/made:1"
+    podman("build", "-q", "--isolation", "chroot", "--network", "host", "--pull-never", "-t", made, tmp_path)
+    podman("push", "-q", "--tls-verify=false", made)
+    assert ok(mover("run", "-q", made, "cat", "/made")) == "built\n"
+    for form in ("oci-archive", "docker-archive"):
+        ok(mover("rmi", "-a"))
+        podman("save", "-q", "--format", form, "-o", tmp_path / form, made)
+        assert ok(mover("load", "-q", "-i", tmp_path / form)) == f"Loaded image: {made}\n"
+        assert ok(mover("run", "--pull=never", made, "cat", "/made")) == "built\n"
+    # umoci unpacks what we copy, and changes it; podman takes that from the registry.
+    ok(mover("copy", "-q", f"store:{made}", f"oci:{tmp_path}/layout:made"))
+    images.call("umoci", "unpack", "--rootless", "--image", f"{tmp_path}/layout:made", tmp_path / "bundle")
+    assert (tmp_path / "bundle/rootfs/made").read_text() == "built\n"
+    (tmp_path / "bundle/rootfs/made").write_text("changed\n")
+    images.call("umoci", "repack", "--image", f"{tmp_path}/layout:changed", tmp_path / "bundle")
+    images.remove_tree(tmp_path / "bundle")
+    assert ok(mover("run", f"oci:{tmp_path}/layout:changed", "cat", "/made")) == "changed\n"
+    ok(mover("copy", "-q", f"oci:{tmp_path}/layout:changed", f"docker://{pushed}/made:2"))
+    podman("pull", "-q", "--tls-verify=false", f"{pushed}/made:2")
+    assert ran_by_podman(podman, f"{pushed}/made:2", "/made") == "changed\n"
