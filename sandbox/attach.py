@@ -5,6 +5,7 @@ import select
 
 from sandbox import channel, console
 from sandbox.errors import EINVAL, SandboxError
+from sandbox.options import DETACH_KEYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-KEYS = "ctrl-p,ctrl-q"
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15)
 _SIGWINCH = 28
 _CHUNK = 1 << 15
@@ -139,7 +139,7 @@ def _write(fd: int, chunk: bytes) -> None:
             return  # nobody looks any more; the container goes on
 
 
-def follow(directory: str, *, stdin: bool, keys: str = KEYS, proxy: bool = True) -> int:
+def follow(directory: str, *, stdin: bool, keys: str = DETACH_KEYS, proxy: bool = True) -> int:
     """Attach to the container in `directory`; its exit status, or 0 when the detach keys were typed.
 
     `proxy`: signals that we get go to the container's command.

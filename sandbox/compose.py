@@ -49,9 +49,13 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "created": time.time(),
         "labels": {**image["config"].get("Labels", {}), **dict(label.partition("=")[::2] for label in opts["label"])},
         "rm": "dev.sbx.keep" not in spec["annotations"],
+        "waits": bool(opts.get("create")),  # for its first start
         "tty": opts["tty"],
         "stdin": opts["interactive"],
-        "stop_signal": image["config"].get("StopSignal", ""),
+        "stop_signal": opts["stop_signal"] or image["config"].get("StopSignal", ""),
+        "stop_timeout": values.seconds(opts["stop_timeout"], "--stop-timeout") if opts["stop_timeout"] else 10.0,
+        "network": spec["annotations"]["dev.sbx.network"],
+        "log": "dev.sbx.log" in spec["annotations"],
     }
 
 

@@ -105,6 +105,8 @@ def group(name: str, *options: Option) -> tuple[Option, ...]:
     return options
 
 
+DETACH_KEYS: "Final" = "ctrl-p,ctrl-q"  # podman's and docker's
+
 COMMON = group("Common", Option("--debug", FLAG, "", "Show a traceback when something fails; the same as SBX_DEBUG=1."))
 
 # What `run` takes, by group in the order of its help.  Names and meanings are podman's where podman has the option.
@@ -122,6 +124,9 @@ RUN = (
         ),
         Option("-q --quiet", FLAG, "", "No progress messages."),
         Option("--cidfile", VALUE, "FILE", "Write the container's id to this file, which must not exist."),
+        Option("--replace", FLAG, "", "Remove the container that has the name already."),
+        Option("--stop-signal", VALUE, "SIGNAL", "Signal by which `stop` asks it to end; the image's, or TERM."),
+        Option("--stop-timeout", VALUE, "SECONDS", "How long `stop` waits before it kills; 10 if not given."),
     ),
     *group(
         "Terminal",
@@ -211,7 +216,7 @@ _SHARED = (
     "report", "print_config", "print_plan",
 )  # fmt: skip
 _SHARED_LATER = (
-    "name", "init", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
+    "name", "init", "replace", "stop_signal", "stop_timeout", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
     "shm_size", "dns", "dns_search", "dns_option", "add_host", "no_hosts", "cap_add", "cap_drop", "userns", "uidmap",
     "gidmap", "sysctl", "time_offset", "allow_degraded", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
 )  # fmt: skip

@@ -17,7 +17,8 @@ def prepare(lowers: list[int], upper: str, work: str) -> None:
     top = os.stat(lowers[-1])
     try:
         if os.path.isdir(upper):  # a container that is started again
-            os.mkdir(work, 0o700)
+            if not os.path.isdir(work):  # left by a keeper that was killed, the overlay empties it
+                os.mkdir(work, 0o700)
             return
         os.mkdir(upper, 0o755)
         os.chmod(upper, top.st_mode & 0o7777)

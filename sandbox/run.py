@@ -6,6 +6,7 @@ import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
 from sandbox.errors import ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
+from sandbox.options import DETACH_KEYS, RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 _EMPTY_CONFIG: "dict[str, Any]" = {
     "Env": [], "Cmd": ["/bin/sh"], "Entrypoint": [], "WorkingDir": "/", "User": "", "Volumes": [], "Labels": {},
 }  # fmt: skip
+
+
+def create(opts: "Options", operands: "list[str]") -> int:
+    """Make a container as `run -d` would, and do not start it."""
+    given = {option.dest: option.blank() for option in RUN}
+    return main({**given, **opts, "detach": True, "create": True}, operands)
 
 
 def main(opts: "Options", operands: "list[str]") -> int:
@@ -42,12 +49,17 @@ def main(opts: "Options", operands: "list[str]") -> int:
             sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
             return 0
         bpf = profile["bpf"] if "seccomp" in spec["linux"] else b""
+        if opts["replace"] and opts["name"]:
+            cold.call("sandbox.life.ending:replace", opts["name"])
         container.describe(compose.about(opts, image, spec), spec, bpf)
         if opts["cidfile"]:
             _write_cidfile(opts["cidfile"], container.id)
     except BaseException:
         container.remove()
         raise
+    if opts.get("create"):
+        sys.stdout.write(f"{container.id}\n")
+        return 0
     prepared = time.monotonic()
     status = EXIT_FAILED
     try:
@@ -79,7 +91,7 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
     from sandbox import attach
 
     status = attach.follow(
-        container.directory, stdin=spec["annotations"].get("dev.sbx.stdin") != "null", keys=attach.KEYS
+        container.directory, stdin=spec["annotations"].get("dev.sbx.stdin") != "null", keys=DETACH_KEYS
     )
     container.refused = (state.read(container.directory, "ended") or {}).get("refused", [])
     return status

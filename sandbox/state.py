@@ -17,7 +17,7 @@ import marshal
 import os
 
 from sandbox import cache
-from sandbox.errors import EEXIST, ENOENT, SandboxError
+from sandbox.errors import EEXIST, EINVAL, ENOENT, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Known:
     @property
     def gone(self) -> bool:
         """Nobody's any more: a container that was to be removed at its end, whose keeper and cli were killed."""
-        return not self.lives and bool(self.about.get("rm", True))
+        return not self.lives and bool(self.about.get("rm", True)) and not (self.about.get("waits") and not self.state)
 
 
 def made_up_name(id_: str) -> str:
@@ -166,7 +166,14 @@ def _by_name(parent: str, name: str) -> str:
 
 
 def take_name(parent: str, name: str, id_: str) -> None:
-    """Give `name` to the container `id_`; SandboxError when another has it."""
+    """Give `name` to the container `id_`; SandboxError when another has it, or when it can be none."""
+    if not name[:1].isalnum() or not all(char.isascii() and (char.isalnum() or char in "_.-") for char in name):
+        raise SandboxError(
+            "name container",
+            name,
+            EINVAL,
+            "a name has letters, digits, `_`, `.` and `-`, and begins with one of the first two",
+        )
     path = f"{parent}/.names/{name}"
     while True:
         try:

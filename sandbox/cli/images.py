@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from sandbox.errors import printable
 from sandbox.image import listing
 from sandbox.image.listing import Row, repository_and_tag
 
@@ -130,7 +129,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         for image_id in dict.fromkeys(row["id"] for row in rows):
             print(f"sha256:{image_id}" if opts["no_trunc"] else image_id[:12])
     elif template:
-        _templated(template, [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])])
+        from sandbox.cli.rows import templated
+
+        templated(template, [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])])
     else:
         from sandbox.cli.rows import table
 
@@ -138,18 +139,3 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         cells = [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])]
         table(columns, cells, heading=not opts["noheading"])
     return 0
-
-
-def _templated(template: str, cells: list[dict[str, Any]]) -> None:
-    """Each row by the template; `table TEMPLATE` aligns them."""
-    from sandbox.image.describe import show
-    from sandbox.image.goformat import render
-
-    if not template.startswith("table "):
-        for cell in cells:
-            print(show(render(template, cell)))
-        return
-    from sandbox.cli.rows import aligned
-
-    lines = [render(template[6:], cell).split("\t") for cell in cells]
-    aligned([[printable(text) for text in line] for line in lines])

@@ -18,3 +18,16 @@ def aligned(lines: list[list[str]]) -> None:
     widths = [max((len(line[i]) for line in lines if i < len(line)), default=0) for i in range(count)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def templated(template: str, cells: list[dict[str, Any]]) -> None:
+    """Each row by a Go template; `table TEMPLATE` aligns them."""
+    from sandbox.image.describe import show
+    from sandbox.image.goformat import render
+
+    if not template.startswith("table "):
+        for cell in cells:
+            print(show(render(template, cell)))
+        return
+    lines = [render(template[6:], cell).split("\t") for cell in cells]
+    aligned([[printable(text) for text in line] for line in lines])

@@ -15,6 +15,13 @@ VERBS: "Final[dict[str, Verb]]" = {
 # Other spellings, as podman has them.
 ALIASES: "Final[dict[str, str]]" = {
     "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info",
+    "container ls": "ps", "container list": "ps",
+    **{
+        f"container {verb}": verb
+        for verb in (
+            "attach", "create", "exec", "kill", "logs", "ps", "rename", "restart", "rm", "run", "start", "stop", "top", "wait",
+        )
+    },
     **{f"image {verb}": verb for verb in ("history", "import", "inspect", "load", "search", "tag", "untag")},
 }  # fmt: skip
 

@@ -1,9 +1,127 @@
 """Verbs about containers and their lives.  (cold)"""
 
-from sandbox.options import Verb
+from sandbox.options import DETACH_KEYS, FLAG, LIST, RUN, VALUE, Option, Verb, group
+from sandbox.verbs.parts import FORCE, JSON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-VERBS: "Final[dict[str, Verb]]" = {}  # fmt: skip
+_ALL = Option("-a --all", FLAG, "", "All containers that this can be done to.")
+_LATEST = Option("-l --latest", FLAG, "", "The container that was made last.")
+_IGNORE = Option("-i --ignore", FLAG, "", "A container that is not there is no error.")
+_KEYS = Option(
+    "--detach-keys", VALUE, "KEYS", "Keys that detach, such as ctrl-a,d; empty for none.", default=DETACH_KEYS
+)
+_SIG_PROXY = Option(
+    "--sig-proxy", VALUE, "BOOL", "Pass signals on to the command.", choices=("true", "false"), default="true"
+)
+# What only says how `run` goes on once the container is there
+_OF_RUN_ONLY = ("detach", "print_config", "print_plan", "timings", "report", "preserve_fds", "preserve_fd")
+
+
+def _time(text: str) -> Option:
+    return Option("-t --time --timeout", VALUE, "SECONDS", text)
+
+
+VERBS: "Final[dict[str, Verb]]" = {
+    "create": Verb(
+        "sandbox.run:create", "Make a container without starting it.", group="Containers",
+        options=tuple(option for option in RUN if option.dest not in _OF_RUN_ONLY),
+        operands="IMAGE [COMMAND [ARG...]]", least=1, most=-1, passthrough=True,
+        examples=(("sbx create --name db -v data:/data postgres", "then `sbx start db`"),),
+    ),
+    "start": Verb(
+        "sandbox.cli.start:main", "Start containers that were created, or have ended.", group="Containers",
+        options=(
+            Option("-a --attach", FLAG, "", "Show what it prints, and exit with its status."),
+            Option("-i --interactive", FLAG, "", "Attach standard input too."),
+            _KEYS, _SIG_PROXY, Option("--all", FLAG, "", "All containers that do not run."), _LATEST,
+        ),
+        operands="CONTAINER...", most=-1,
+        examples=(("sbx start db", ""), ("sbx start -ai shell", "with this terminal")),
+    ),
+    "stop": Verb(
+        "sandbox.cli.stop:main", "Ask containers to end, and kill them when they do not.", group="Containers",
+        options=(_time("How long to wait; 10 if neither this nor --stop-timeout was given."), _ALL, _LATEST, _IGNORE),
+        operands="CONTAINER...", most=-1,
+        examples=(("sbx stop db", ""), ("sbx stop -t 2 --all", "")),
+    ),
+    "restart": Verb(
+        "sandbox.cli.restart:main", "Stop containers and start them again.", group="Containers",
+        options=(_time("How long to wait for their end."), Option("--running", FLAG, "", "Only those that run."), _ALL, _LATEST),
+        operands="CONTAINER...", most=-1, examples=(("sbx restart db", ""),),
+    ),
+    "kill": Verb(
+        "sandbox.cli.kill:main", "Send a signal to the commands of containers.", group="Containers",
+        options=(Option("-s --signal", VALUE, "SIGNAL", "A name or a number.", default="KILL"), _ALL, _LATEST),
+        operands="CONTAINER...", most=-1, examples=(("sbx kill -s HUP web", "reload"),),
+    ),
+    "wait": Verb(
+        "sandbox.cli.wait:main", "Wait until containers have ended; print their exit status.", group="Containers",
+        options=(_LATEST, _IGNORE), operands="CONTAINER...", most=-1, examples=(("sbx wait build", ""),),
+    ),
+    "rm": Verb(
+        "sandbox.cli.rm:main", "Remove containers.", group="Containers",
+        options=(
+            Option("-f --force", FLAG, "", "Those that run too; they are killed."), _time("With --force: ask first, and wait so long."),
+            _ALL, _LATEST, _IGNORE,
+            Option("-v --volumes", FLAG, "", "Their anonymous volumes too.", later=True),
+        ),
+        operands="CONTAINER...", most=-1, examples=(("sbx rm db", ""), ("sbx rm -fa", "everything")),
+    ),
+    "ps": Verb(
+        "sandbox.cli.ps:main", "List containers.", group="Containers",
+        options=group(
+            "Output",
+            Option("-a --all", FLAG, "", "Those that do not run too."),
+            Option("-q --quiet", FLAG, "", "Print ids only."),
+            Option("--filter", LIST, "KEY=VALUE", "Only those with status=, name=, label=, ancestor=, exited= ..."),
+            Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Names}}."),
+            Option("-n --last", VALUE, "N", "The N that were made last."),
+            Option("-l --latest", FLAG, "", "The one that was made last."),
+            Option("--no-trunc", FLAG, "", "Do not shorten ids and commands."),
+            Option("--noheading", FLAG, "", "No line of headings."),
+            Option("-s --size", FLAG, "", "How much each has written."),
+            Option(
+                "--sort", VALUE, "KEY", "Order of the rows.",
+                choices=("command", "created", "id", "image", "names", "runningfor", "size", "status"),
+            ),
+            JSON,
+        ),
+        examples=(("sbx ps -a", ""), ("sbx ps --format '{{.Names}} {{.Status}}' --filter label=ci", "in scripts")),
+    ),
+    "logs": Verb(
+        "sandbox.cli.logs:main", "Print what the commands of containers have printed.", group="Containers",
+        options=group(
+            "Output",
+            Option("-f --follow", FLAG, "", "Go on until it ends."),
+            Option("-n --tail", VALUE, "LINES", "Only the last lines."),
+            Option("-t --timestamps", FLAG, "", "Say when, before each line."),
+            Option("--since", VALUE, "TIME", "From then on: 10m, or 2026-01-31T12:00:00Z."),
+            Option("--until", VALUE, "TIME", "Up to then."),
+            Option("--names", FLAG, "", "Say of which container, before each line."),
+            _LATEST,
+        ),
+        operands="CONTAINER...", most=-1, examples=(("sbx logs -f --tail 10 web", ""),),
+    ),
+    "attach": Verb(
+        "sandbox.cli.attach:main", "Connect terminal or pipes to a running container.", group="Containers",
+        options=(_KEYS, Option("--no-stdin", FLAG, "", "Only look."), _SIG_PROXY, _LATEST),
+        operands="[CONTAINER]", most=1, about="ctrl-p,ctrl-q detaches; the container goes on.",
+        examples=(("sbx attach shell", ""),),
+    ),
+    "rename": Verb(
+        "sandbox.cli.rename:main", "Give a container another name.", group="Containers",
+        operands="CONTAINER NAME", least=2, most=2, examples=(("sbx rename db db-old", ""),),
+    ),
+    "top": Verb(
+        "sandbox.cli.top:main", "List the processes of a running container.", group="Containers",
+        options=(_LATEST,), operands="[CONTAINER]", most=1, examples=(("sbx top web", ""),),
+    ),
+    "container prune": Verb(
+        "sandbox.cli.container_prune:main", "Remove all containers that have ended.", group="Containers",
+        options=(FORCE, Option("--filter", LIST, "KEY=VALUE", "Only those with until=TIME, label=KEY[=VALUE] ...")),
+        examples=(("sbx container prune -f", ""),),
+    ),
+}  # fmt: skip

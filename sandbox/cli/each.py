@@ -1,0 +1,57 @@
+"""The same done to each of several containers.  (cold)"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sandbox import state
+from sandbox.errors import SandboxError, UsageError, report
+from sandbox.life.chosen import all_known, find
+
+
+def for_each(
+    operands: list[str],
+    action: Callable[[state.Known], Any],
+    *,
+    everything: bool,
+    latest: bool,
+    among: Callable[[state.Known], bool] = lambda _: True,
+    ignore: bool = False,
+) -> int:
+    """`action` on each operand, with --all (`everything`) on those of `among`, or on the `latest`; prints what was typed.
+
+    Goes on after an error and returns the last one's exit status.  `ignore`: one that is not there is none.
+    """
+    wanted: list[tuple[str, state.Known | None]] = [(word, None) for word in operands]
+    if bool(operands) + everything + latest != 1:
+        raise UsageError(
+            "read command line", "CONTAINER", detail="containers, --all and --latest exclude each other" if operands
+            else "no container given", hint="`sbx ps -a` lists all containers",
+        )  # fmt: skip
+    if everything:
+        wanted = [(known.id, known) for known in all_known() if among(known)]
+    elif latest:
+        wanted = [(known.id, known) for known in all_known()[-1:]]
+    code = 0
+    for word, known in wanted:
+        try:
+            action(known or find(word))
+            print(word)
+        except SandboxError as error:
+            if ignore and error.step == "find container":
+                continue
+            code = report(error)
+    return code
+
+
+def the_one(operands: list[str], *, latest: bool) -> state.Known:
+    """The container that is named, or with --latest the last that was made."""
+    if bool(operands) == latest:
+        raise UsageError("read command line", "CONTAINER", detail="name a container, or give --latest")
+    if operands:
+        return find(operands[0])
+    known = all_known()
+    if not known:
+        raise SandboxError(
+            "find container", "--latest", detail="there is none", hint="`sbx ps -a` lists all containers"
+        )
+    return known[-1]

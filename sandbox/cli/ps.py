@@ -1,0 +1,66 @@
+"""`sbx ps`: the containers there are.  (cold)"""
+
+from typing import Any
+
+from sandbox import state
+from sandbox.errors import UsageError
+from sandbox.life import rows
+from sandbox.life.chosen import all_known
+
+_COLUMNS = (
+    ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "Created"), ("STATUS", "Status"),
+    ("PORTS", "Ports"), ("NAMES", "Names"),
+)  # fmt: skip
+_KEYS = {
+    "command": "Command", "created": "", "id": "Id", "image": "Image", "names": "Names", "runningfor": "", "size": "Size",
+    "status": "Status",
+}  # fmt: skip
+
+
+def _chosen(opts: dict[str, Any]) -> list[state.Known]:
+    """Newest first, as podman and docker have it."""
+    everyone = all_known()
+    everything = opts["all"] or opts["latest"] or opts["last"] or opts["filter"]
+    test = rows.parse(opts["filter"], everyone) if opts["filter"] else None
+    found = [known for known in everyone if test(known)] if test else everyone
+    status_asked = any(text.startswith(("status=", "exited=")) for text in opts["filter"])
+    if not everything or (opts["filter"] and not status_asked and not opts["all"]):
+        found = [known for known in found if known.lives]
+    found.reverse()
+    if opts["latest"]:
+        return found[:1]
+    if opts["last"]:
+        if not opts["last"].isdecimal():
+            raise UsageError("read command line", f"--last {opts['last']}", detail="a number is missing")
+        return found[: int(opts["last"])]
+    return found
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """List containers that run, or with --all every one."""
+    found = _chosen(opts)
+    if opts["quiet"]:
+        for known in found:
+            print(known.id if opts["no_trunc"] else known.id[:12])
+        return 0
+    if opts["json"] or opts["format"] == "json":
+        from sandbox.image.describe import json_text
+
+        print(json_text([rows.document(known) for known in found]))
+        return 0
+    cells = [rows.cells(known, full=opts["no_trunc"], size=opts["size"] or "Size" in opts["format"]) for known in found]
+    key = _KEYS.get(opts["sort"], "")
+    if key:
+        cells.sort(key=lambda cell: str(cell[key]))
+    elif opts["sort"]:
+        cells.reverse()  # oldest first
+    if opts["format"]:
+        from sandbox.cli.rows import templated
+
+        templated(opts["format"], cells)
+        return 0
+    from sandbox.cli.rows import table
+
+    columns = (*_COLUMNS, ("SIZE", "Size")) if opts["size"] else _COLUMNS
+    table(columns, cells, heading=not opts["noheading"])
+    return 0

@@ -1,0 +1,24 @@
+"""`sbx rename`: another name for a container.  (cold)"""
+
+import os
+from typing import Any
+
+from sandbox import state
+from sandbox.life.chosen import find
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Give the container the new name, and take the old one away."""
+    known = find(operands[0])
+    name = operands[1]
+    if name == known.about.get("name"):
+        return 0
+    state.take_name(known.parent, name, known.id)
+    folder = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        state.write("about", {**known.about, "name": name}, folder)
+    finally:
+        os.close(folder)
+    if known.about.get("name"):
+        state.release_name(known.parent, known.about["name"], known.id)
+    return 0

@@ -1,0 +1,20 @@
+"""`sbx rm`: containers that are not needed any more.  (cold)"""
+
+from typing import Any
+
+from sandbox import values
+from sandbox.cli.each import for_each
+from sandbox.life import ending
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Remove each; with --force those that run too."""
+    seconds = values.seconds(opts["time"], "--time") if opts["time"] else 0.0
+    return for_each(
+        operands,
+        lambda known: ending.remove(known, force=opts["force"], seconds=seconds),
+        among=lambda known: opts["force"] or not known.lives,
+        ignore=opts["ignore"] or opts["force"],
+        everything=opts["all"],
+        latest=opts["latest"],
+    )

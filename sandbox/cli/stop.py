@@ -1,0 +1,20 @@
+"""`sbx stop`: containers asked to end, and killed when they do not.  (cold)"""
+
+from typing import Any
+
+from sandbox import values
+from sandbox.cli.each import for_each
+from sandbox.life import ending
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Stop each; one that does not run is no error."""
+    seconds = values.seconds(opts["time"], "--time") if opts["time"] else None
+    return for_each(
+        operands,
+        lambda known: ending.stop(known, seconds),
+        among=lambda known: known.lives,
+        ignore=opts["ignore"],
+        everything=opts["all"],
+        latest=opts["latest"],
+    )

@@ -1,0 +1,176 @@
+"""Containers that are signalled, stopped, waited for and removed.  (cold)"""
+
+import fcntl
+import os
+import select
+import time
+from typing import Any
+
+from sandbox import channel, containers, state
+from sandbox.errors import EINVAL, SandboxError
+from sandbox.life.chosen import find
+
+SIGKILL = 9
+# How long a keeper may take to clean up behind a payload that has ended, and a lock to be let go of.
+_PATIENCE = 20.0
+
+
+def signal_number(text: str) -> int:
+    """`TERM`, `SIGTERM`, `15`, `RTMIN+3` as a number; SandboxError "read signal"."""
+    import signal
+
+    name = text.upper().removeprefix("SIG")
+    if name.isdecimal() and 0 < int(name) < 65:
+        return int(name)
+    base, plus, more = name.partition("+")
+    found = getattr(signal, f"SIG{base}", None)
+    if isinstance(found, signal.Signals) and (not plus or (base == "RTMIN" and more.isdecimal())):
+        return int(found) + (int(more) if plus else 0)
+    raise SandboxError("read signal", text, EINVAL, detail="no such signal", hint="a name such as TERM, or a number")
+
+
+def send(known: state.Known, number: int) -> None:
+    """Send a signal to the command of a running container."""
+    if not known.lives:
+        raise SandboxError("send signal to container", known.name, detail=f"it is not running, it is {known.status}")
+    sock = channel.connect(known.directory)
+    try:
+        channel.send(sock, "signal", {"number": number})
+        kind, value, _ = channel.receive(sock)
+        if kind == "error":
+            raise SandboxError.from_tuple(value)
+    finally:
+        sock.close()
+
+
+class Waiting:
+    """A connection that tells of a container's end; opened before it is asked to end, so that nothing is missed."""
+
+    def __init__(self, known: state.Known) -> None:
+        self.known = known
+        self.sock: Any = None
+        self.code: int | None = None
+        try:
+            self.sock = channel.connect(known.directory)
+            channel.send(self.sock, "wait", {})
+        except SandboxError:
+            if known.lives and state.Known(known.parent, known.id).lives:
+                raise  # it starts or ends just now, and does not listen
+
+    def over(self, seconds: float | None) -> bool:
+        """Whether it has ended within `seconds` (None: for ever); `code` has its exit status then."""
+        if self.code is not None:
+            return True
+        if self.sock is not None:
+            ready, _, _ = select.select([self.sock], [], [], seconds)
+            if not ready:
+                return False
+            kind, value, _ = channel.receive(self.sock)
+            self.sock.close()
+            self.sock = None
+            if kind == "exit":
+                self.code = int(value)
+                return True
+        self.code = int(state.Known(self.known.parent, self.known.id).ended.get("code", 137))
+        return True
+
+
+def wait(known: state.Known) -> int:
+    """The exit status of a container, when it has ended."""
+    while known.lives:
+        try:
+            waiting = Waiting(known)
+        except SandboxError:
+            time.sleep(0.02)
+            known = state.Known(known.parent, known.id)
+            continue
+        waiting.over(None)
+        return int(waiting.code or 0)
+    if known.status == "created":
+        raise SandboxError("wait for container", known.name, detail="it was never started")
+    return int(known.ended.get("code", 0))
+
+
+def stop(known: state.Known, seconds: float | None) -> None:
+    """Ask the command to end by its stop signal, and kill it after `seconds` (None: what it was created with, else 10)."""
+    if not known.lives:
+        return
+    if seconds is None:
+        seconds = float(known.about.get("stop_timeout", 10))
+    waiting = Waiting(known)
+    number = signal_number(str(known.about.get("stop_signal") or "TERM"))
+    for one, patience in ((number, seconds), (SIGKILL, _PATIENCE)):
+        try:
+            send(known, one)
+        except SandboxError:
+            if state.Known(known.parent, known.id).lives:
+                raise
+        if waiting.over(patience):
+            return
+    raise SandboxError("stop container", known.name, detail="it does not end")
+
+
+def remove(known: state.Known, *, force: bool, seconds: float | None = 0.0) -> None:
+    """Remove an ended container; with `force` one that runs is stopped first, killed at once unless `seconds` are given."""
+    if known.lives:
+        if not force:
+            raise SandboxError(
+                "remove container", known.name, detail=f"it is {known.status}",
+                hint=f"`sbx stop {known.name}` first, or --force",
+            )  # fmt: skip
+        if seconds:
+            stop(known, seconds)
+        else:
+            _kill(known)
+    lock = locked(known, "remove container")
+    if lock < 0:
+        return  # it removed itself: --rm
+    try:
+        if known.about.get("name"):
+            state.release_name(known.parent, known.about["name"], known.id)
+        containers.remove_leftover(known.parent, known.id, known.about["maps"])
+    finally:
+        os.close(lock)
+
+
+def replace(name: str) -> None:
+    """Remove the container that has `name`, if there is one."""
+    try:
+        known = find(name)
+    except SandboxError:
+        return
+    if known.about.get("name") == name:
+        remove(known, force=True)
+
+
+def _kill(known: state.Known) -> None:
+    try:
+        waiting = Waiting(known)
+        send(known, SIGKILL)
+        waiting.over(_PATIENCE)
+    except SandboxError:
+        if state.Known(known.parent, known.id).lives:
+            raise
+
+
+def locked(known: state.Known, step: str) -> int:
+    """The locked folder of a container that has ended; -1 when it is gone.  Others hold the lock for instants only."""
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        fd = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            now = state.Known(known.parent, known.id)
+            if now.status in ("running", "paused") or time.monotonic() > deadline:
+                os.close(fd)
+                raise SandboxError(step, known.name, detail=f"it is {now.status}, or another command has it") from None
+            time.sleep(0.005)
+            continue
+        if os.path.isdir(known.directory):
+            return fd
+        os.close(fd)
+        return -1

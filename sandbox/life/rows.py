@@ -1,0 +1,197 @@
+"""What `sbx ps` shows of containers, and which of them a filter means.  (cold)"""
+
+import datetime
+import fnmatch
+from collections.abc import Callable
+from typing import Any
+
+from sandbox import state
+from sandbox.errors import SandboxError
+from sandbox.image.describe import human_size, point_in_time
+
+Test = Callable[[state.Known], bool]
+FILTERS = (
+    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status", "until", "volume",
+)  # fmt: skip
+
+
+def moment(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+
+
+def since(seconds: float, now: datetime.datetime) -> str:
+    """How long ago, in the words of podman and docker."""
+    passed = max(0, int(now.timestamp() - seconds))
+    minutes, hours = passed // 60, round(passed / 3600)
+    if passed < 60:
+        return "Less than a second" if passed < 1 else "1 second" if passed == 1 else f"{passed} seconds"
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    for most, length, word in ((24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 730, 24 * 30, "months")):
+        if hours < most:
+            return f"{hours // length} {word}"
+    return f"{hours // (24 * 365)} years"
+
+
+def status_text(known: state.Known, now: datetime.datetime) -> str:
+    """ "Up 3 minutes", "Exited (0) 2 hours ago", "Created"."""
+    if known.status in ("running", "paused", "stopping"):
+        return f"Up {since(known.state.get('started', 0.0), now)}" + (" (Paused)" if known.status == "paused" else "")
+    if known.status == "exited":
+        finished = known.ended.get("finished") or 0.0
+        ago = f" {since(finished, now)} ago" if finished else ""
+        return f"Exited ({known.ended.get('code', 137)}){ago}"
+    return known.status.capitalize()
+
+
+def cells(known: state.Known, *, full: bool = False, size: bool = False) -> dict[str, Any]:
+    """The fields of one container that templates may use, podman's names and docker's."""
+    now = datetime.datetime.now(datetime.UTC)
+    about = known.about
+    created = moment(about.get("created", 0.0))
+    command = [str(word) for word in about.get("command", [])]
+    text = " ".join(command)
+    row = {
+        "ID": known.id if full else known.id[:12],
+        "Id": known.id,
+        "Image": about.get("image", ""),
+        "ImageID": about.get("image_id", ""),
+        "Command": text if full or len(text) <= 20 else f"{text[:17]}...",
+        "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S %z UTC"),
+        "Created": f"{since(about.get('created', 0.0), now)} ago",
+        "CreatedHuman": f"{since(about.get('created', 0.0), now)} ago",
+        "RunningFor": f"{since(about.get('created', 0.0), now)} ago",
+        "Status": status_text(known, now),
+        "State": known.status,
+        "ExitCode": known.ended.get("code", 0),
+        "Exited": known.status == "exited",
+        "Pid": known.state.get("pid", 0) if known.lives else 0,
+        "Ports": ports_text(about),
+        "Names": known.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(about.get("labels", {}).items())),
+        "Networks": about.get("network", ""),
+        "Mounts": "",
+        "Size": "",
+    }
+    if size:
+        row["Size"] = human_size(written(known))
+    return row
+
+
+def ports_text(about: dict[str, Any]) -> str:
+    """Published ports as `0.0.0.0:8080->80/tcp`."""
+    found = []
+    for port in about.get("ports", ()):
+        host = f"{port.get('ip') or '0.0.0.0'}:{port['host']}"
+        found.append(f"{host}->{port['container']}/{port['protocol']}")
+    return ", ".join(found)
+
+
+def written(known: state.Known) -> int:
+    """Bytes on disk of what the container has written; folders of subordinate ids that are closed to us count as empty."""
+    import os
+
+    total = 0
+    for folder, _, files in os.walk(f"{known.directory}/upper"):
+        for name in files:
+            try:
+                total += os.lstat(f"{folder}/{name}").st_blocks * 512
+            except OSError:
+                continue
+    return total
+
+
+def document(known: state.Known) -> dict[str, Any]:
+    """One element of `ps --format json`, with podman's keys."""
+    about = known.about
+    return {
+        "AutoRemove": bool(about.get("rm")),
+        "Command": list(about.get("command", [])),
+        "Created": int(about.get("created", 0)),
+        "CreatedAt": f"{since(about.get('created', 0.0), datetime.datetime.now(datetime.UTC))} ago",
+        "Exited": known.status == "exited",
+        "ExitedAt": int(known.ended.get("finished") or 0),
+        "ExitCode": known.ended.get("code", 0),
+        "Id": known.id,
+        "Image": about.get("image", ""),
+        "ImageID": about.get("image_id", ""),
+        "Labels": about.get("labels", {}),
+        "Mounts": [],
+        "Names": [known.name],
+        "Pid": known.state.get("pid", 0) if known.lives else 0,
+        "Ports": about.get("ports", []),
+        "StartedAt": int(known.state.get("started", 0)),
+        "State": known.status,
+        "Status": status_text(known, datetime.datetime.now(datetime.UTC)),
+    }
+
+
+def parse(texts: list[str], everyone: list[state.Known]) -> Test:
+    """One test for all filters: different keys must all hold, of the values of one key any (labels: all)."""
+    found: dict[str, list[Test]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in FILTERS:
+            raise SandboxError(
+                "read filter", text, detail="no such filter" if equals else "not of the form KEY=VALUE",
+                hint=f"one of {', '.join(FILTERS)}",
+            )  # fmt: skip
+        found.setdefault(key, []).append(_test(key, value, everyone))
+    return lambda known: all(
+        (all if key.startswith("label") else any)(test(known) for test in tests) for key, tests in found.items()
+    )
+
+
+def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
+    if key == "id":
+        return lambda known: known.id.startswith(value)
+    if key == "name":
+        return lambda known: value in known.name or fnmatch.fnmatchcase(known.name, value)
+    if key in ("label", "label!"):
+        name, equals, text = value.partition("=")
+
+        def has(known: state.Known) -> bool:
+            labels = known.about.get("labels", {})
+            return name in labels and (not equals or labels[name] == text)
+
+        return has if key == "label" else lambda known: not has(known)
+    if key == "status":
+        words = ("created", "initialized", "running", "paused", "stopping", "exited", "stopped")
+        if value not in words:
+            raise SandboxError("read filter", f"{key}={value}", detail="no such status", hint=", ".join(words))
+        return lambda known: known.status == ("exited" if value == "stopped" else value)
+    if key == "exited":
+        if not value.isdecimal():
+            raise SandboxError("read filter", f"{key}={value}", detail="an exit status is missing")
+        return lambda known: known.status == "exited" and known.ended.get("code") == int(value)
+    if key == "ancestor":
+        return lambda known: _is_of(known, value)
+    if key in ("before", "since"):
+        limit = float(_named(value, everyone).about.get("created", 0.0))
+        if key == "before":
+            return lambda known: known.about.get("created", 0.0) < limit
+        return lambda known: known.about.get("created", 0.0) > limit
+    if key == "until":
+        point = point_in_time(value, datetime.datetime.now(datetime.UTC)).timestamp()
+        return lambda known: known.about.get("created", 0.0) < point
+    if key == "network":
+        return lambda known: known.about.get("network", "") == value
+    return lambda known: any(value in (name, path) for name, path in known.about.get("volumes", ()))
+
+
+def _is_of(known: state.Known, image: str) -> bool:
+    """Whether a container was made from the image of this name or id."""
+    name = str(known.about.get("image", ""))
+    if image == name or (len(image) > 5 and str(known.about.get("image_id", "")).startswith(image)):
+        return True
+    short = name.rpartition("/")[2]
+    return image in (short, short.partition(":")[0], name.partition(":")[0])
+
+
+def _named(word: str, everyone: list[state.Known]) -> state.Known:
+    for known in everyone:
+        if known.name == word or known.id.startswith(word):
+            return known
+    raise SandboxError("read filter", word, detail="no container with that name or id")

@@ -1,0 +1,48 @@
+"""Containers that live on, in a store of their own."""
+
+import time
+
+import pytest
+
+POLITE = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
+
+
+class Verbs:
+    """`verbs("ps", "-a", code=0)`: sbx with these words, whose exit status must be `code`."""
+
+    def __init__(self, sbx, rootfs):
+        self.sbx = sbx
+        self.image = f"rootfs:{rootfs}"
+
+    def __call__(self, *words, code=0, **options):
+        done = self.sbx(*words, **options)
+        assert done.returncode == code, done
+        return done
+
+    def out(self, *words, **options):
+        return self(*words, **options).stdout
+
+    def live(self, *options, script=POLITE, name="c"):
+        """A running container; its id."""
+        id_ = self.out("run", "-d", "--name", name, *options, self.image, "sh", "-c", script).strip()
+        assert len(id_) == 64
+        return id_
+
+    def column(self, field, *options):
+        """One field of all containers, newest first."""
+        return self.out("ps", "-a", *options, "--format", "{{." + field + "}}").split("\n")[:-1]
+
+    def until(self, name, text):
+        """Until its log says so."""
+        deadline = time.monotonic() + 10
+        while text not in self.out("logs", name):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def sbx_in(sbx, busybox_rootfs, no_leftovers):
+    """Verbs in a store of its own, which is emptied at the end."""
+    verbs = Verbs(sbx, busybox_rootfs)
+    yield verbs
+    verbs.sbx("rm", "-f", "-a")

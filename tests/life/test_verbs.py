@@ -1,0 +1,266 @@
+"""create, start, stop, kill, wait, restart, rm, ps, logs, attach, rename, top: the verbs of containers that live on."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from support import descendants
+
+pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
+
+POLITE = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
+
+
+def test_from_creation_to_removal(sbx_in):
+    id_ = sbx_in.out("create", "--name", "c", sbx_in.image, "sh", "-c", "echo out; echo err >&2; exit 4").strip()
+    assert sbx_in.column("State") == ["created"] and sbx_in.out("ps", "-q") == ""
+    assert sbx_in.out("start", "c") == "c\n"
+    assert sbx_in.out("wait", "c") == "4\n"
+    assert sbx_in.column("ID", "--no-trunc") == [id_]
+    assert sbx_in.column("Status")[0].startswith("Exited (4) ")
+    done = sbx_in("logs", "c")
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    done = sbx_in("start", "-a", "c", code=4)
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert sbx_in.out("logs", "c") == "out\nout\n"
+    assert sbx_in.out("rm", id_[:10]) == f"{id_[:10]}\n"
+    assert sbx_in.column("ID") == []
+
+
+def test_what_is_written_stays_until_removal(sbx_in):
+    script = "test -e /mark && echo again; echo >/mark"
+    sbx_in.out("create", "--name", "c", sbx_in.image, "sh", "-c", script)
+    for _ in range(2):
+        sbx_in.out("start", "c")
+        sbx_in.out("wait", "c")
+    assert sbx_in.out("logs", "c") == "again\n"
+
+
+def test_stop_asks_first(sbx_in):
+    sbx_in.live()
+    sbx_in.until("c", "up")
+    begun = time.monotonic()
+    assert sbx_in.out("stop", "c") == "c\n"
+    assert time.monotonic() - begun < 5
+    assert sbx_in.out("wait", "c") == "3\n"
+    assert sbx_in.out("logs", "c") == "up\nbye\n"
+    assert sbx_in.out("stop", "c") == "c\n"  # as often as one likes
+
+
+def test_stop_kills_who_does_not_listen(sbx_in):
+    sbx_in.live(script="trap '' TERM; echo up; while :; do sleep 0.05; done")
+    sbx_in.until("c", "up")
+    sbx_in("stop", "-t", "0.2", "c")
+    assert sbx_in.out("wait", "c") == "137\n"
+
+
+def test_stop_signal_and_timeout_of_the_container(sbx_in):
+    sbx_in.live(
+        "--stop-signal",
+        "USR1",
+        "--stop-timeout",
+        "0",
+        script="trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done",
+    )
+    sbx_in.until("c", "up")
+    sbx_in("stop", "-t", "10", "c")
+    assert sbx_in.out("wait", "c") == "9\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [((), 137), (("-s", "TERM"), 3), (("-s", "15"), 3), (("--signal", "SIGHUP"), 129)]
+)
+def test_kill(sbx_in, words, status):
+    sbx_in.live()
+    sbx_in.until("c", "up")
+    assert sbx_in.out("kill", *words, "c") == "c\n"
+    assert sbx_in.out("wait", "c") == f"{status}\n"
+    done = sbx_in("kill", "c", code=125)
+    assert done.stderr == "sbx: send signal to container `c`: it is not running, it is exited\n"
+
+
+def test_signal_that_is_none(sbx_in):
+    done = sbx_in("kill", "-s", "NOPE", "c", code=125)
+    assert done.stderr.startswith("sbx: read signal `NOPE`: no such signal\nhint: ")
+
+
+def test_rm_of_one_that_runs(sbx_in):
+    sbx_in.live()
+    done = sbx_in("rm", "c", code=125)
+    assert done.stderr == "sbx: remove container `c`: it is running\nhint: `sbx stop c` first, or --force\n"
+    assert sbx_in.out("rm", "-f", "c") == "c\n"
+    assert sbx_in.column("ID") == []
+    assert not [words for words in descendants().values() if "sandbox" in words]
+
+
+def test_names(sbx_in):
+    first = sbx_in.live()
+    done = sbx_in("run", "-d", "--name", "c", sbx_in.image, "true", code=125)
+    assert f"that name is already in use by {first[:12]}" in done.stderr
+    second = sbx_in.out("run", "-d", "--replace", "--name", "c", sbx_in.image, "sleep", "60").strip()
+    assert sbx_in.column("Id") == [second]
+    sbx_in("rename", "c", "other")
+    assert sbx_in.column("Names") == ["other"]
+    sbx_in("stop", "-t", "0", "c", code=125)
+    sbx_in("rename", "other", "../up", code=125)
+    sbx_in("rm", "-f", "other")
+    assert sbx_in("rm", "nosuch", code=125).stderr.startswith(
+        "sbx: find container `nosuch`: no container with that name or id\n"
+    )
+    assert sbx_in("rm", "-i", "nosuch").stdout == ""
+
+
+def test_ambiguous_beginning(sbx_in):
+    for number in range(17):  # two of 17 ids begin alike
+        sbx_in("create", "--name", f"n{number}", sbx_in.image, "true")
+    ids = sbx_in.column("Id")
+    digit = next(digit for digit in "0123456789abcdef" if sum(id_.startswith(digit) for id_ in ids) > 1)
+    done = sbx_in("rm", digit, code=125)
+    assert "ids begin so" in done.stderr
+    assert len(sbx_in.column("Id")) == 17
+
+
+def test_restart(sbx_in):
+    sbx_in.live()
+    sbx_in.until("c", "up")
+    assert sbx_in.out("restart", "c") == "c\n"
+    deadline = time.monotonic() + 10
+    while sbx_in.out("logs", "c") != "up\nbye\nup\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert sbx_in.column("State") == ["running"]
+
+
+def test_ps_as_scripts_read_it(sbx_in):
+    sbx_in.live("--label", "ci=1", name="one")
+    sbx_in("create", "--name", "two", sbx_in.image, "echo", "a" * 40)
+    (row,) = json.loads(sbx_in.out("ps", "--format", "json"))
+    assert (row["Names"], row["State"], row["Labels"]) == (["one"], "running", {"ci": "1"})
+    assert row["Command"][:2] == ["sh", "-c"] and row["Pid"] > 0
+    assert sbx_in.column("Names") == ["two", "one"]
+    assert sbx_in.column("Names", "--filter", "label=ci") == ["one"]
+    assert sbx_in.column("Names", "--filter", "status=created") == ["two"]
+    assert sbx_in.column("Names", "--filter", "name=tw") == ["two"]
+    assert sbx_in.column("Names", "--filter", "since=one") == ["two"]
+    assert sbx_in.column("Names", "--sort", "names") == ["one", "two"]
+    assert sbx_in.column("Names", "-l") == ["two"]
+    heading, line = sbx_in.out("ps").splitlines()
+    assert heading.split() == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    assert line.split()[0] == sbx_in.column("ID", "--filter", "name=one")[0] and line.endswith("one")
+    assert "no such filter" in sbx_in("ps", "--filter", "colour=red", code=125).stderr
+
+
+def test_throw_away_containers_are_seen_while_they_run(sbx_in):
+    process = sbx_in.sbx.popen("run", sbx_in.image, "sh", "-c", "echo up; sleep 60", stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "up\n"
+    deadline = time.monotonic() + 5
+    while len(found := sbx_in.column("Id")) != 1:
+        assert time.monotonic() < deadline
+    assert sbx_in.out("exec", found[0][:8], "echo", "in") == "in\n"
+    sbx_in("stop", "-t", "1", found[0])
+    assert process.wait(10) == 143
+    process.stdout.close()
+    assert sbx_in.column("Id") == []
+
+
+def test_logs(sbx_in):
+    sbx_in.live(script="i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); done; printf rest; echo err >&2")
+    sbx_in.out("wait", "c")
+    whole = "".join(f"{n}\n" for n in range(20)) + "rest"
+    assert sbx_in.out("logs", "c") == whole
+    assert sbx_in("logs", "c").stderr == "err\n"
+    assert sbx_in.out("logs", "--since", "1h", "c") == whole
+    assert sbx_in.out("logs", "--until", "1h", "c") == ""
+    done = sbx_in("logs", "--tail", "3", "c")
+    assert (done.stdout + done.stderr).count("\n") >= 2 and "18" not in done.stdout.replace("18\n", "", 1)
+    stamped = sbx_in.out("logs", "-t", "c").splitlines()[0]
+    assert stamped.endswith(" 0") and stamped.startswith("20") and "+00:00 " in stamped
+
+
+def test_logs_follow(sbx_in):
+    sbx_in.live(script="for i in 1 2 3; do echo $i; sleep 0.1; done; echo end >&2; exit 1")
+    done = sbx_in("logs", "-f", "c", timeout=20)
+    assert (done.stdout, done.stderr) == ("1\n2\n3\n", "end\n")
+
+
+def test_attach_and_its_end(sbx_in):
+    sbx_in.out("run", "-d", "-i", "--name", "c", sbx_in.image, "sh", "-c", "read line; echo got $line; exit 5")
+    done = sbx_in("attach", "c", input="typed\n", code=5)
+    assert done.stdout == "got typed\n"
+    done = sbx_in("attach", "c", code=125)
+    assert done.stderr == "sbx: attach to container `c`: it is exited\nhint: `sbx start --attach c`\n"
+
+
+def test_top(sbx_in):
+    sbx_in.live()
+    sbx_in.until("c", "up")
+    heading, first, *rest = sbx_in.out("top", "c").splitlines()
+    assert heading.split()[:3] == ["USER", "PID", "PPID"]
+    assert first.split()[1:3] == ["1", "0"] and "trap" in first
+    assert all("sandbox" not in line for line in rest)
+
+
+def test_killed_keeper(sbx_in):
+    """The next command tells the truth, and the container can be started again."""
+    id_ = sbx_in.live()
+    sbx_in.until("c", "up")
+    keepers = [pid for pid, words in descendants().items() if "sandbox" in words]
+    assert keepers
+    for pid in keepers:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while sbx_in.column("State") != ["exited"]:
+        assert time.monotonic() < deadline
+    assert sbx_in.column("ExitCode") == ["137"]
+    assert sbx_in.out("wait", "c") == "137\n"
+    assert sbx_in.out("start", "c") == "c\n" and sbx_in.column("State") == ["running"]
+    assert sbx_in.column("Id") == [id_]
+
+
+def test_prune(sbx_in):
+    sbx_in.live(name="stays")
+    gone = sbx_in.out("create", "--name", "gone", sbx_in.image, "true").strip()
+    assert sbx_in.out("container", "prune", "-f") == f"{gone}\n"
+    assert sbx_in.column("Names") == ["stays"]
+
+
+def test_command_that_is_not_there(sbx_in):
+    sbx_in.out("create", "--name", "c", sbx_in.image, "/no/such")
+    done = sbx_in("start", "c", code=127)
+    assert done.stderr.startswith("sbx: execute `/no/such`: No such file or directory\nhint: ")
+    assert sbx_in.column("State") == ["exited"] and sbx_in.column("ExitCode") == ["127"]
+
+
+def test_all(sbx_in):
+    for name in ("a", "b"):
+        sbx_in.live(name=name)
+    assert sorted(sbx_in.out("stop", "-a").split()) == sorted(sbx_in.column("Id"))
+    assert set(sbx_in.column("State")) == {"exited"}
+    assert len(sbx_in.out("start", "--all").split()) == 2
+    assert set(sbx_in.column("State")) == {"running"}
+    assert len(sbx_in.out("rm", "-fa").split()) == 2
+
+
+@pytest.mark.slow
+def test_fifty_at_once(sbx_in):
+    """From eight processes: nobody's state is lost, nothing waits for ever."""
+    names = [f"n{number}" for number in range(50)]
+
+    def several(verb, *words):
+        waiting, running, failed = list(names), [], []
+        while waiting or running:
+            while waiting and len(running) < 8:
+                running.append(sbx_in.sbx.popen(*verb(waiting.pop(0)), *words, stdout=subprocess.DEVNULL))
+            failed += [process.args for process in running if process.poll()]
+            running = [process for process in running if process.poll() is None]
+            time.sleep(0.005)
+        assert failed == []
+
+    several(lambda name: ("run", "-d", "--name", name, sbx_in.image, "sleep", "600"))
+    assert sorted(sbx_in.column("Names")) == sorted(names)
+    assert set(sbx_in.column("State")) == {"running"}
+    several(lambda name: ("rm", "-f", name))
+    assert sbx_in.column("Names") == []
