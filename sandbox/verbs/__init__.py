@@ -19,7 +19,7 @@ ALIASES: "Final[dict[str, str]]" = {
     **{
         f"container {verb}": verb
         for verb in (
-            "attach", "create", "exec", "kill", "logs", "ps", "rename", "restart", "rm", "run", "start", "stop", "top", "wait",
+            "attach", "create", "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm", "run", "start", "stop", "top", "wait",
         )
     },
     **{f"image {verb}": verb for verb in ("history", "import", "inspect", "load", "search", "tag", "untag")},

@@ -167,11 +167,11 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx image prune -a -f --filter until=240h", "what is older than ten days"),),
     ),
     "inspect": Verb(
-        "sandbox.cli.inspect:main", "Print what is known about images, as JSON.", group="Images",
+        "sandbox.cli.inspect:main", "Print what is known about containers and images, as JSON.", group="Images",
         options=group(
             "Output",
             Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.Id}}."),
-            Option("--type", VALUE, "KIND", "Kind of thing to look for, such as image."),
+            Option("--type", VALUE, "KIND", "What to look for: container or image; a container first if not given."),
         ),
         operands="NAME...", least=1, most=-1,
         examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),

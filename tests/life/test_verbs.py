@@ -264,3 +264,18 @@ def test_fifty_at_once(sbx_in):
     assert set(sbx_in.column("State")) == {"running"}
     several(lambda name: ("rm", "-f", name))
     assert sbx_in.column("Names") == []
+
+
+def test_inspect(sbx_in):
+    id_ = sbx_in.live("-e", "A=1", "--label", "k=v", "-w", "/tmp", "--stop-timeout", "3")
+    (one,) = json.loads(sbx_in.out("inspect", "c"))
+    assert (one["Id"], one["Name"], one["State"]["Status"], one["State"]["Running"]) == (id_, "c", "running", True)
+    assert one["Config"]["Labels"] == {"k": "v"} and "A=1" in one["Config"]["Env"]
+    assert (one["Config"]["WorkingDir"], one["Config"]["StopTimeout"]) == ("/tmp", 3.0)
+    assert os.path.isdir(f"/proc/{one['State']['Pid']}")
+    assert sbx_in.out("inspect", "-f", "{{.State.Status}} {{.Name}}", id_[:8]) == "running c\n"
+    assert sbx_in.out("container", "inspect", "-f", "{{.Path}}", "c") == "sh\n"
+    sbx_in("inspect", "--type", "image", "c", code=125)
+    sbx_in("kill", "c")
+    sbx_in("wait", "c")
+    assert sbx_in.out("inspect", "-f", "{{.State.ExitCode}} {{.State.Pid}}", "c") == "137 0\n"
