@@ -85,6 +85,13 @@ def files() -> list[tuple[str, bool]]:
     return [(path, False) for path in (main, *more, chosen)]
 
 
+def stamped() -> list[str]:
+    """Everything whose change may change what `load` says, for who keeps a result of that."""
+    found = [path for path, _ in files()]
+    folders = [os.path.dirname(path) for path in found]
+    return list(dict.fromkeys([*found, *folders, f"{SYSTEM}/registries.conf.d"]))
+
+
 def load() -> Configuration:
     """What all files say together; SandboxError names the file and the key that is wrong."""
     wanted = files()

@@ -92,31 +92,40 @@ def _full(host: str, ref: Reference) -> Reference:
     return reference.normal(f"{host}/{ref}")
 
 
-def candidates(text: str, settings: Configuration | None = None, *, terminal: bool = False) -> list[Reference]:
-    """Full names that `text` may stand for when it is pulled, best first.
+def possible(text: str, settings: Configuration | None = None) -> list[Reference]:
+    """All full names that `text` may stand for, best first.
 
     A name with a host stands for itself.  A short one: its alias, else each registry of
-    unqualified-search-registries, else docker.io.  Several registries for a short name are an error with
-    short-name-mode "enforcing" (nobody can choose), and with "permissive" on a `terminal`.
+    unqualified-search-registries, else docker.io.
     """
     ref = reference.parse(text)
     if ref.host:
         return [reference.normal(text)]
     settings = settings if settings is not None else configuration.load()
     alias = settings.aliases.get(ref.path, "") if settings.short_name_mode != "disabled" else ""
-    if alias:
-        target = reference.parse(alias)
-        if not target.host or target.tag or target.digest:
-            raise SandboxError(
-                "resolve short name", text, detail=f"its alias `{alias}` is not HOST/PATH", hint="check [aliases]"
-            )
-        return [reference.normal(str(target._replace(tag=ref.tag, digest=ref.digest)))]
-    hosts = list(dict.fromkeys(settings.search or [DOCKER]))
-    if len(hosts) > 1 and (
+    if not alias:
+        return [_full(host, ref) for host in dict.fromkeys(settings.search or [DOCKER])]
+    target = reference.parse(alias)
+    if not target.host or target.tag or target.digest:
+        raise SandboxError(
+            "resolve short name", text, detail=f"its alias `{alias}` is not HOST/PATH", hint="check [aliases]"
+        )
+    return [reference.normal(str(target._replace(tag=ref.tag, digest=ref.digest)))]
+
+
+def candidates(text: str, settings: Configuration | None = None, *, terminal: bool = False) -> list[Reference]:
+    """`possible`, for who is going to ask there.
+
+    Several registries for a short name are an error with short-name-mode "enforcing" (nobody can choose), and with
+    "permissive" on a `terminal`.
+    """
+    settings = settings if settings is not None else configuration.load()
+    found = possible(text, settings)
+    if len(found) > 1 and (
         settings.short_name_mode == "enforcing" or (settings.short_name_mode == "permissive" and terminal)
     ):
         raise SandboxError(
-            "resolve short name", text, detail=f"it could be from any of {', '.join(hosts)}",
-            hint=f"write the whole name, such as {_full(hosts[0], ref)}",
+            "resolve short name", text, detail=f"it could be from any of {', '.join(ref.host for ref in found)}",
+            hint=f"write the whole name, such as {found[0]}",
         )  # fmt: skip
-    return [_full(host, ref) for host in hosts]
+    return found

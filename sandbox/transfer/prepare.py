@@ -13,13 +13,14 @@ from typing import Any
 
 from sandbox import cache
 from sandbox.errors import SandboxError
-from sandbox.image import additional, archive, manifest
+from sandbox.image import additional, archive, manifest, reference
 from sandbox.image.archive import Image
 from sandbox.image.files import FolderFiles, digest_of, open_archive
 from sandbox.image.layers import announce
 from sandbox.image.layout import content_lock
 from sandbox.image.scan import check_ids
 from sandbox.image.store import Store, Stored
+from sandbox.registry import configuration
 from sandbox.transfer import progress, pulling
 from sandbox.transfer.sources import docker_image
 
@@ -139,6 +140,8 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str, quiet: bo
         }
         if not platform:
             depends = _depends(transport, path, store) + ([there[0].layout.index_path] if there else [])
+            if not transport and full in pulling.short_names(name) and full not in map(str, reference.candidates(name)):
+                depends += configuration.stamped()  # another alias, and it is another image
             cache.put(store.records, f"{name}|{maps['variant']}", record, depends)
     announce(warnings, quiet=quiet)
     return record

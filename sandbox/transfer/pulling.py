@@ -4,6 +4,7 @@ What is asked first is a HEAD: when the store has the manifest that the tag stan
 the manifest of a platform; which one is remembered (`index|...`), since neither of the two can change.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -50,16 +51,29 @@ def entry_of(store: Store, digest: str, platform: str) -> Stored | None:
 
 
 def local(store: Store, name: str, platform: str) -> tuple[Stored, str]:
-    """(image, its full name or "") of the store; SandboxError "find image"."""
+    """(image, its full name or "") of the store, short names as registries.conf reads them too; SandboxError "find image"."""
     try:
         return store.find(name)
     except SandboxError as missing:
+        for full in short_names(name):
+            with contextlib.suppress(SandboxError):
+                return store.find(full)
         ref = reference.parse(name) if "@" in name else None
         if ref is not None and (found := entry_of(store, ref.digest, platform)):
             for full in found.names:
                 if reference.normal(full).digest == ref.digest:
                     return found, full
         raise missing
+
+
+def short_names(name: str) -> list[str]:
+    """What registries.conf lets a short name stand for; nothing for any other name, or an id."""
+    from sandbox.registry import names
+
+    try:
+        return [] if reference.parse(name).host else [str(ref) for ref in names.possible(name)]
+    except SandboxError:
+        return []
 
 
 def _name(store: Store, stored: Stored, name: str) -> Stored:

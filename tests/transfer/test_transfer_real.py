@@ -343,3 +343,63 @@ def test_what_others_make_is_run_by_us(mover: Sbx, pushed: str, podman: Tool, tm
     ok(mover("copy", "-q", f"oci:{tmp_path}/layout:changed", f"docker://{pushed}/made:2"))
     podman("pull", "-q", "--tls-verify=false", f"{pushed}/made:2")
     assert ran_by_podman(podman, f"{pushed}/made:2", "/made") == "changed\n"
+
+
+@pytest.mark.requires("overlay")
+def test_names_that_registries_conf_leads_elsewhere(mover: Sbx, pushed: str, tmp_path: Path) -> None:
+    """docker.io and library/, short names, aliases, mirrors and blocked registries, as `run` and `pull` meet them."""
+    copied = (
+        "skopeo",
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        f"docker://{pushed}/busybox:latest",
+    )
+    images.call(*copied, f"docker://{pushed}/library/busybox:latest")
+    images.call(*copied, f"docker://{pushed}/copies/team/tool:2")
+    text = f"""
+unqualified-search-registries = ["docker.io"]
+[aliases]
+tool = "quay.io/team/tool"
+[[registry]]
+prefix = "docker.io"
+location = "{pushed}"
+insecure = true
+[[registry]]
+prefix = "quay.io"
+location = "127.0.0.1:1"
+[[registry.mirror]]
+location = "127.0.0.1:2"
+[[registry.mirror]]
+location = "{pushed}/copies"
+insecure = true
+[[registry]]
+prefix = "ghcr.io"
+blocked = true
+"""
+    (tmp_path / "registries.conf").write_text(text)
+    for name in ("busybox", "docker.io/busybox", "docker.io/library/busybox", "index.docker.io/library/busybox:latest"):
+        done = mover("run", name, "echo", "ran")
+        assert ok(done) == "ran\n"
+        assert ok(mover("images", "--format", "{{.Repository}}:{{.Tag}}")) == "docker.io/library/busybox:latest\n"
+        ok(mover("rmi", "-a"))
+    for name in ("tool:2", "quay.io/team/tool:2"):
+        ok(mover("pull", "-q", name))
+        assert ok(mover("run", "--pull=never", name, "echo", "ran")) == "ran\n"
+        assert ok(mover("images", "--format", "{{.Repository}}:{{.Tag}}")) == "quay.io/team/tool:2\n"
+        ok(mover("rmi", "-a"))
+    # A short name is known by what the configuration says now, with nobody asked.
+    ok(mover("pull", "-q", "quay.io/team/tool:2"))
+    offline = text.replace(f'location = "{pushed}', 'location = "127.0.0.1:3')
+    (tmp_path / "registries.conf").write_text(offline)
+    for _ in range(2):
+        assert ok(mover("run", "tool:2", "echo", "ran")) == "ran\n"
+    (tmp_path / "registries.conf").write_text(offline.replace("quay.io/team/tool", "ghcr.io/other/tool"))
+    other = mover("run", "tool:2", "echo", "ran")
+    assert other.returncode == 125 and "`ghcr.io` is blocked" in other.stderr
+    (tmp_path / "registries.conf").write_text(text)
+    blocked = mover("pull", "ghcr.io/team/tool")
+    assert blocked.returncode == 125 and "`ghcr.io` is blocked in registries.conf" in blocked.stderr
+    missing = mover("run", "quay.io/team/none", "true")
+    assert missing.returncode == 125 and "127.0.0.1:1: Connection refused" in missing.stderr
