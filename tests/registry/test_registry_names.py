@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings as bounds, strategies as st
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
@@ -219,7 +219,7 @@ def _toml(value: object) -> str:
     return "{" + ", ".join(f'"{key}" = {_toml(inner)}' for key, inner in value.items()) + "}"  # type: ignore[attr-defined]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # its first example, on a busy machine
+@bounds(suppress_health_check=[HealthCheck.too_slow])  # its first example, on a busy machine
 @given(
     st.dictionaries(
         st.sampled_from(["registry", "aliases", "unqualified-search-registries", "short-name-mode", "registries"]),
