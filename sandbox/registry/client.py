@@ -243,10 +243,8 @@ class Client:
             if target:
                 self._cancel(session, answer.url.join(target, step).text)
             return False
-        if answer.status in (400, 401, 403, 404, 405):
-            answer.done()
-            return False
-        raise session.error(answer, step, subject)
+        answer.done()
+        return False  # whatever the reason is: if the upload can not be either, it says why
 
     def _cancel(self, session: Session, location: str) -> None:
         try:

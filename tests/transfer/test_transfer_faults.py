@@ -334,6 +334,32 @@ def test_nothing_is_left_of_a_copy_that_fails(puller: Sbx, served: Served, tmp_p
     assert list((tmp_path / "out/empty").iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "words"), [(401, "wants a login"), (403, "refuses access"), (404, "not found"),
+    (413, "too large for the registry"), (429, "too many requests"), (500, "failed"), (302, "redirected with status 302")])  # fmt: skip
+@pytest.mark.parametrize("where", ["POST", "PUT", "manifest"])
+def test_a_push_that_is_refused(puller: Sbx, served: Served, number: int, words: str, where: str) -> None:
+    host = served.server.host
+    name = f"{host}/a/b:1"
+    assert puller("pull", "-q", name).returncode == 0
+    if number == 302:  # elsewhere there would be a mount before it
+        assert puller("tag", name, "x").returncode == puller("untag", "x", name).returncode == 0
+        name = "x"
+    routes = served.server.routes
+    routes["POST /v2/x/y/blobs/uploads/"] = lambda request: request.answer(202, Location="/v2/x/y/blobs/uploads/1")
+    routes["PUT /v2/x/y/blobs/uploads/1"] = lambda request: request.answer(201)
+    routes["PUT /v2/x/y/manifests/1"] = lambda request: request.answer(201)
+    refuse = status(number, Location="/elsewhere")
+    routes[{"POST": "POST /v2/x/y/blobs/uploads/", "PUT": "PUT /v2/x/y/blobs/uploads/1", "manifest": "PUT /v2/x/y/manifests/1"}[where]] = refuse  # fmt: skip
+    routes["PATCH /v2/x/y/blobs/uploads/1"] = refuse
+    done = puller("push", "-q", "--retry=0", name, f"{host}/x/y:1")
+    assert (done.returncode, done.stdout) == (125, "") and "Traceback" not in done.stderr
+    assert (
+        words in done.stderr and f"sbx: push {'manifest' if where == 'manifest' else 'blob'} `{host}/x/y" in done.stderr
+    )
+    named = [request for request in served.server.requests if request.path == "/v2/x/y/manifests/1"]
+    assert len(named) == (where == "manifest")  # half an image gets no name
+
+
 # -- signals --
 
 
