@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from sandbox.errors import SandboxError, UsageError, printable, tell
-from sandbox.registry import credentials
+from sandbox.registry import credentials, keeping
 from sandbox.registry.access import Access
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.login import place, verify
@@ -54,7 +54,7 @@ def _checked(user: str, password: str) -> None:
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Verify the credentials on the registry, then store them; nothing is stored that was refused."""
     host, repository = place(operands[0] if operands else "")
-    key = credentials.key_of(host, repository)
+    key = keeping.key_of(host, repository)
     if opts["password_stdin"] and (not opts["username"] or opts["password"]):
         raise UsageError("log in", key, detail="--password-stdin goes with --username, and not with --password")
     # An auth file that is to be written need not be there yet.
@@ -84,7 +84,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     _checked(user, password)
     if not verify(host, repository, access._replace(creds=f"{user}:{password}")):
         tell(f"warning: {key} did not ask who you are, so the password was not tried")
-    where = credentials.store(host, repository, Credentials(user, password), opts["authfile"])
+    where = keeping.store(host, repository, Credentials(user, password), opts["authfile"])
     if opts["verbose"]:
         print(f"Used: {printable(where)}")
     print("Login Succeeded!")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.errors import SandboxError, UsageError, printable
-from sandbox.registry import credentials
+from sandbox.registry import credentials, keeping
 from sandbox.registry.login import place
 
 
@@ -12,11 +12,11 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if opts["all"]:
         if operands:
             raise UsageError("log out", operands[0], detail="a registry and --all exclude each other")
-        print(f"Removed login credentials for all registries from {printable(credentials.erase_all(opts['authfile']))}")
+        print(f"Removed login credentials for all registries from {printable(keeping.erase_all(opts['authfile']))}")
         return 0
     host, repository = place(operands[0] if operands else "")
-    key = credentials.key_of(host, repository)
-    if not credentials.erase(host, repository, opts["authfile"]):
+    key = keeping.key_of(host, repository)
+    if not keeping.erase(host, repository, opts["authfile"]):
         left = credentials.find(host, repository, opts["authfile"])
         where = f"its credentials are in {left.source}" if left else "not logged in"
         raise SandboxError(

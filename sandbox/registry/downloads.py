@@ -11,9 +11,9 @@ from urllib3.exceptions import HTTPError
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import valid_digest
+from sandbox.registry.answers import Answer
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.session import PULL, Session
-from sandbox.registry.transport import Answer
 from sandbox.registry.urls import Url
 
 STEP = "pull blob"

@@ -12,11 +12,12 @@ from urllib3.exceptions import HTTPError
 from sandbox.errors import SandboxError
 from sandbox.registry import challenge, credentials, proxies, tokens
 from sandbox.registry.access import ORDINARY, Access
+from sandbox.registry.answers import Answer
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.faults import RegistryError, innermost
 from sandbox.registry.names import Endpoint
 from sandbox.registry.tokens import Token
-from sandbox.registry.transport import Answer, Body, Transport
+from sandbox.registry.transport import Body, Transport
 from sandbox.registry.urls import Url
 
 # Names that are not where they say: docker.io's registry.

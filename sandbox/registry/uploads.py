@@ -5,9 +5,10 @@ import urllib.parse
 from collections.abc import Callable
 from typing import IO, BinaryIO
 
+from sandbox.registry.answers import Answer
 from sandbox.registry.faults import RegistryError, UnreachableError
 from sandbox.registry.session import PUSH, Session
-from sandbox.registry.transport import AGAIN, Answer, backoff
+from sandbox.registry.transport import AGAIN, backoff
 
 STEP = "push blob"
 CHUNK = 16 << 20  # bytes of one PATCH, unless the server wants more

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
-from sandbox.registry import credentials, proxies
+from sandbox.registry import credentials, keeping, proxies
 from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.credentials import AuthFile, Credentials
@@ -115,13 +115,13 @@ esac
 def test_helper(helper: Path, nobodys_files: Path, settings: dict) -> None:
     path = write(nobodys_files / "run/containers/auth.json", settings)
     assert credentials.find("h.example") is None
-    assert credentials.store("h.example", "", Credentials("me", "s3cret")) == "docker-credential-test"
+    assert keeping.store("h.example", "", Credentials("me", "s3cret")) == "docker-credential-test"
     assert "s3cret" not in path.read_text()
     assert pair(credentials.find("h.example", "team/app")) == ("me", "s3cret")
-    credentials.store("h.example", "", Credentials("", "", "idt"))
+    keeping.store("h.example", "", Credentials("", "", "idt"))
     found = credentials.find("h.example")
     assert found and found.identity_token == "idt"
-    assert credentials.erase("h.example") == ["docker-credential-test"]
+    assert keeping.erase("h.example") == ["docker-credential-test"]
     assert credentials.find("h.example") is None
 
 
@@ -170,19 +170,19 @@ def test_broken_files(tmp_path: Path, raw: bytes) -> None:
 def test_store_keeps_the_rest(nobodys_files: Path) -> None:
     path = write(nobodys_files / "run/containers/auth.json", {"auths": {"a.example": auth("a", "p")}, "x": [1]})
     path.chmod(0o644)
-    assert credentials.store("h.example", "team", Credentials("me", "pä:ss")) == str(path)
+    assert keeping.store("h.example", "team", Credentials("me", "pä:ss")) == str(path)
     value = json.loads(path.read_text())
     assert value["x"] == [1] and set(value["auths"]) == {"a.example", "h.example/team"}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert pair(credentials.find("h.example", "team/x")) == ("me", "pä:ss")
-    assert credentials.erase("h.example", "team") == [str(path)] and credentials.erase("h.example", "team") == []
+    assert keeping.erase("h.example", "team") == [str(path)] and keeping.erase("h.example", "team") == []
     assert [name for name in os.listdir(path.parent) if name.startswith(".auth")] == []
 
 
 def test_store_through_a_link(nobodys_files: Path, tmp_path: Path) -> None:
     (nobodys_files / "run/containers").mkdir()
     (nobodys_files / "run/containers/auth.json").symlink_to(tmp_path / "real.json")
-    credentials.store("h.example", "", Credentials("me", "p"))
+    keeping.store("h.example", "", Credentials("me", "p"))
     assert (nobodys_files / "run/containers/auth.json").is_symlink() and "h.example" in (
         tmp_path / "real.json"
     ).read_text()
@@ -190,7 +190,7 @@ def test_store_through_a_link(nobodys_files: Path, tmp_path: Path) -> None:
 
 def test_logins_at_once(nobodys_files: Path) -> None:
     threads = [
-        threading.Thread(target=credentials.store, args=(f"h{n}.example", "", Credentials("me", "p")))
+        threading.Thread(target=keeping.store, args=(f"h{n}.example", "", Credentials("me", "p")))
         for n in range(20)
     ]
     for thread in threads:
@@ -202,7 +202,7 @@ def test_logins_at_once(nobodys_files: Path) -> None:
 
 def test_podman_reads_what_we_store(nobodys_files: Path) -> None:
     path = nobodys_files / "auth.json"
-    credentials.store("h.example", "", Credentials("me", "p"), str(path))
+    keeping.store("h.example", "", Credentials("me", "p"), str(path))
     done = subprocess.run(
         ["podman", "login", "--get-login", "--authfile", str(path), "h.example"], capture_output=True, text=True
     )

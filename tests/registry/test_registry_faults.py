@@ -16,6 +16,7 @@ from registries import PASSWORD, USER
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
 from sandbox.registry import (
+    answers,
     certificates as registry_certificates,
     connections,
     downloads,
@@ -157,7 +158,7 @@ def test_dripping_manifest(hostile: Make, ask, monkeypatch: pytest.MonkeyPatch) 
             request.write(b" ")
             time.sleep(0.05)
 
-    monkeypatch.setattr(transport, "SMALL_BODY_SECONDS", 0.5)
+    monkeypatch.setattr(answers, "SMALL_BODY_SECONDS", 0.5)
     server = hostile()
     server.routes["/v2/a/b/manifests/1"] = answer
     assert "took more than" in failing(lambda: ask(server).manifest("1")).detail
@@ -603,7 +604,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PART", 30_000), ("PARALLEL_FROM", 60_000), ("PATIENCE", 0.0), ("FAST", 1 << 50)):
         monkeypatch.setattr(downloads, name, value)
     monkeypatch.setattr(connections, "CHUNK", 10_000)
-    monkeypatch.setattr(transport, "CHUNK", 10_000)
+    monkeypatch.setattr(answers, "CHUNK", 10_000)
 
 
 def ranges_of(server: Hostile) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from registries import PASSWORD, USER, Registry, TokenServer
 
 from sandbox.errors import SandboxError
 from sandbox.image.reference import normal
-from sandbox.registry import credentials, downloads, uploads
+from sandbox.registry import downloads, keeping, uploads
 from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.credentials import Credentials
@@ -213,7 +213,7 @@ def test_wrong_password_for_a_token(token_registry: tuple[Registry, TokenServer]
 
 def test_identity_token(token_registry: tuple[Registry, TokenServer], trusting: str, nobodys_files: Path) -> None:
     registry, tokens = token_registry
-    credentials.store(registry.host, "", Credentials("me", "", "identity-token-of-me"))
+    keeping.store(registry.host, "", Credentials("me", "", "identity-token-of-me"))
     with client(registry, trusting, "private/x", creds="") as ours:
         assert ours.head("none") is None
     assert tokens.server.requests[-1].method == "POST"
