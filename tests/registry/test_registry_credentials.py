@@ -190,8 +190,7 @@ def test_store_through_a_link(nobodys_files: Path, tmp_path: Path) -> None:
 
 def test_logins_at_once(nobodys_files: Path) -> None:
     threads = [
-        threading.Thread(target=keeping.store, args=(f"h{n}.example", "", Credentials("me", "p")))
-        for n in range(20)
+        threading.Thread(target=keeping.store, args=(f"h{n}.example", "", Credentials("me", "p"))) for n in range(20)
     ]
     for thread in threads:
         thread.start()
