@@ -3,6 +3,7 @@
 # What is between them is written by bench/run, and by bench/run --images.
 MARKS = {
     "run": ("<!-- begin: written by bench/run -->", "<!-- end: written by bench/run -->"),
+    "life": ("<!-- begin: written by bench/run --life -->", "<!-- end: written by bench/run --life -->"),
     "images": ("<!-- begin: written by bench/run --images -->", "<!-- end: written by bench/run --images -->"),
 }
 
