@@ -111,8 +111,52 @@ def clone(flags: int, step: str = "create user namespace") -> int:
         raise SandboxError.of(step, "", error) from None
 
 
-def call(maps: "dict[str, Any]", function: "Callable[[], Any]") -> "Any":
+def _as_root(
+    go: int, maps: "dict[str, Any]", function: "Callable[[], Any]", opening: "Callable[[], None] | None"
+) -> "Any":
+    if opening:
+        opening()
+    if not os.read(go, 1):
+        os._exit(1)  # the ids could not be mapped; our parent knows why
+    become_root(groups=maps["mode"] != "single")
+    # Changing ids clears the parent-death signal.
+    linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+    return function()
+
+
+def enter(pid: int, maps: "dict[str, Any]", function: "Callable[[], Any]") -> "Any":
+    """Run `function` as root of the user namespace of process `pid`, in a child; returns its result, as `call` does."""
+    out_read, out_write = os.pipe()
+    namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(out_read)
+            linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+
+            def inside() -> "Any":
+                linux.setns(namespace, linux.CLONE_NEWUSER)
+                if any(first == 0 for first, _, _ in maps["uid"]):
+                    become_root(groups=maps["mode"] != "single")
+                return function()
+
+            send_result(out_write, inside)
+        finally:
+            os._exit(0)
+    os.close(namespace)
+    os.close(out_write)
+    try:
+        return receive_result(out_read)
+    finally:
+        os.close(out_read)
+        os.waitpid(child, 0)
+
+
+def call(maps: "dict[str, Any]", function: "Callable[[], Any]", opening: "Callable[[], None] | None" = None) -> "Any":
     """Run `function` as root of a new user and mount namespace with `maps`, in a child; returns its result.
+
+    `opening` is run there before, with the caller's own ids: what root of the namespace could not reach is opened then.
 
     The result must be of marshal's types.  A SandboxError of the function is raised here again; its other exceptions
     become a SandboxError that names them.  The child dies with the caller.
@@ -127,19 +171,18 @@ def call(maps: "dict[str, Any]", function: "Callable[[], Any]") -> "Any":
             os.close(go_write)
             os.close(out_read)
             linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-            if os.read(go_read, 1):
-                become_root(groups=maps["mode"] != "single")
-                # Changing ids clears the parent-death signal.
-                linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-                send_result(out_write, function)
-                code = 0
+            send_result(out_write, lambda: _as_root(go_read, maps, function, opening))
+            code = 0
         finally:
             os._exit(code)
     os.close(go_read)
     os.close(out_write)
     try:
         write_maps(pid, maps)
-        os.write(go_write, b"1")
+        try:
+            os.write(go_write, b"1")
+        except BrokenPipeError:
+            pass  # it has failed already, and says why
         return receive_result(out_read)
     finally:
         os.close(go_write)

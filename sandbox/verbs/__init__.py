@@ -1,14 +1,14 @@
 """The table of all verbs, one file per group of them, in the order of the help.  (cold)"""
 
 from sandbox.options import HOT, Option, Verb
-from sandbox.verbs import containers, images, machine, registries, store, volumes, words
+from sandbox.verbs import containers, files, images, machine, registries, store, volumes, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 VERBS: "Final[dict[str, Verb]]" = {
-    **HOT, **containers.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
+    **HOT, **containers.VERBS, **files.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
     **machine.VERBS, **words.VERBS,
 }  # fmt: skip
 

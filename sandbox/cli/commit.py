@@ -1,0 +1,77 @@
+"""`sbx commit`: an image made of a container.  (cold)"""
+
+import datetime
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from sandbox import idmap, state
+from sandbox.cli.import_ import apply
+from sandbox.errors import SandboxError
+from sandbox.image import manifest, reference
+from sandbox.image.archive import Image, Layer
+from sandbox.image.files import stream_pieces
+from sandbox.image.jsonstrict import dumps
+from sandbox.image.layers import announce
+from sandbox.image.store import Store
+from sandbox.life import beside, changes, chosen
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Add what the container has changed as a layer to its image, named NAME when given; prints the new id."""
+    known = chosen.find(operands[0])
+    names = [str(reference.normal(operands[1]))] if len(operands) > 1 else []
+    store = Store()
+    base = _base(store, known)
+    document = json.loads(base.config_raw) if base else {"config": {}, "rootfs": {"type": "layers", "diff_ids": []}}
+    inner = document.setdefault("config", {}) or {}
+    for change in opts["change"]:
+        apply(inner, change)
+    maps = idmap.resolve()
+    with store.taking():
+        layer = _layer(store, known)
+        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        system, architecture, _ = manifest.machine()
+        step = {
+            "created": now,
+            "created_by": " ".join(map(str, known.about.get("command", []))),
+            "comment": opts["message"],
+        }
+        document.update(created=now, config=inner)
+        document.setdefault("architecture", architecture)
+        document.setdefault("os", system)
+        if opts["author"]:
+            document["author"] = step["author"] = opts["author"]
+        document["history"] = [*(document.get("history") or []), {key: text for key, text in step.items() if text}]
+        layers = [*(base.layers if base else []), layer]
+        document["rootfs"] = {"type": "layers", "diff_ids": [one.diff_id for one in layers]}
+        config_raw = dumps(document)
+        config = manifest.parse_config(config_raw, "commit", len(layers))
+        image = Image(names, "", b"", manifest.MANIFEST, config_raw, manifest.CONFIG, config, layers)
+        image_id, warnings = store.take(image, maps, quiet=True)
+        announce(warnings, quiet=opts["quiet"])
+    print(f"sha256:{image_id}")
+    return 0
+
+
+def _base(store: Store, known: state.Known) -> Image | None:
+    """The image that the container was made from; None for a root folder, whose changes are an image by themselves."""
+    name = str(known.about.get("image", ""))
+    if not known.about.get("image_id"):
+        raise SandboxError(
+            "commit container", known.name, detail=f"it was made from {name}, not from an image of the store",
+            hint="`sbx export` and `sbx import` make an image of all its files",
+        )  # fmt: skip
+    stored, _ = store.find(known.about["image_id"])
+    return store.image(stored)
+
+
+def _layer(store: Store, known: state.Known) -> Layer:
+    with beside.writer(lambda out: changes.write_layer(known, out)) as read:
+
+        def pieces() -> Iterator[bytes]:
+            yield from stream_pieces(os.dup(read), "layer")
+
+        layer, _ = store.keep_layer(Layer("", -1, "", "", pieces), must_end=True)
+    return layer
