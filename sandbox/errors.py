@@ -25,6 +25,8 @@ _LONGEST = 4096
 HINTS: dict[tuple[str, int], str] = {
     ("create user namespace", EPERM): "unprivileged user namespaces are restricted on this machine; "
     "`sbx doctor` names the setting and the smallest fix",
+    ("use user namespace", 0): "the namespace was made, but has no rights: AppArmor may want a profile for sbx; "
+    "`sbx doctor` names the setting and the smallest fix",
     ("create user namespace", ENOSPC): "the limit of user namespaces is reached or zero; "
     "check `sysctl user.max_user_namespaces`",
     ("create namespaces", ENOSPC): "a limit of namespaces is reached; check `sysctl -a | grep user.max_`",

@@ -132,7 +132,10 @@ class Keeper:
         """Checklist, in the order of the picture above; returns the exit status."""
         # Until the payload runs: whatever the start may wait for, the end of the cli ends it.
         linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
-        linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        try:
+            linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        except OSError as error:  # AppArmor lets the namespace be made, and takes its rights
+            raise SandboxError.of("use user namespace", "", error) from None
         os.chdir(self.container.directory)
         if self._is_kept():
             os.setsid()  # the end of the caller's terminal is not ours

@@ -25,7 +25,7 @@ SLIRP4NETNS = (
     f"--ready-fd={_READY_FD}", "--netns-type=path", f"/proc/self/fd/{_NETNS_FD}", "tap0",
 )  # fmt: skip
 PASTA = (
-    "pasta", "--config-net", "--quiet", "--pid", _PID, "--netns-only", "--netns", f"/proc/self/fd/{_NETNS_FD}",
+    "pasta", "--config-net", "--quiet", "--pid", _PID, "--netns-only",
     "--ns-ifname", "tap0", "-a", ADDRESS, "-n", "24", "-g", GATEWAY, "-D", "none", "--dns-forward", NAMESERVER,
     "--no-map-gw", "--mtu", "65520", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--ipv4-only",
 )  # fmt: skip
@@ -57,7 +57,7 @@ def start(program: str, pid: int) -> int:
     except OSError as error:
         raise SandboxError.of("open network namespace", str(pid), error) from None
     try:
-        helper = _start_pasta(path, namespace) if program == "pasta" else _start_slirp4netns(path, namespace)
+        helper = _start_pasta(path, pid) if program == "pasta" else _start_slirp4netns(path, namespace)
     finally:
         os.close(namespace)
     _let_device_outlive(helper)
@@ -124,9 +124,13 @@ def _start_slirp4netns(path: str, namespace: int) -> int:
     return helper
 
 
-def _start_pasta(path: str, namespace: int) -> int:
-    """pasta goes to the background when it is ready; its orphan is our child, since we are pid 1 here."""
-    status = os.waitstatus_to_exitcode(os.waitpid(_spawn(path, PASTA, (namespace, _NETNS_FD)), 0)[1])
+def _start_pasta(path: str, pid: int) -> int:
+    """pasta goes to the background when it is ready; its orphan is our child, since we are pid 1 here.
+
+    The namespace by a path of its process: since 2024 pasta begins by closing all descriptors that it inherits.
+    """
+    child = _spawn(path, (*PASTA, "--netns", f"/proc/{pid}/ns/net"))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:
         raise died(status, "pasta")
     with open(_PID, encoding="utf-8") as file:

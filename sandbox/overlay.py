@@ -86,8 +86,11 @@ def mount_by_option_string(lowers: list[str], upper: str, work: str, *, volatile
         options = f"{flags},lowerdir={names},upperdir=../{upper},workdir=../{work}"
         linux.mount("overlay", "../root", "overlay", 0, options)
     finally:
+        for name in os.listdir("."):  # a container may have more than one overlay
+            os.unlink(name)
         os.fchdir(here)
         os.close(here)
+        os.rmdir("l")
     fd = linux.open_tree(linux.AT_FDCWD, "root", linux.OPEN_TREE_CLONE)
     linux.umount2("root", linux.MNT_DETACH)
     return fd

@@ -67,6 +67,12 @@ def why_no_userns(error: SandboxError) -> tuple[str, str]:
             f"AppArmor allows user namespaces to listed programs only, and sbx has no profile ({error})",
             apparmor_fix(),
         )
+    confined = apparmor_profile()
+    if confined:
+        return (
+            f"AppArmor's profile `{confined}`, which this program is confined by, refuses it ({error})",
+            apparmor_fix(),
+        )
     if not os.path.exists("/proc/self/ns/user"):
         return "this kernel was built without user namespaces (CONFIG_USER_NS)", ""
     if own_status("Seccomp") == "2":
@@ -74,6 +80,16 @@ def why_no_userns(error: SandboxError) -> tuple[str, str]:
     if in_chroot():
         return ("this shell runs in a chroot, where the kernel refuses user namespaces", "leave the chroot")
     return str(error), ""
+
+
+def apparmor_profile() -> str:
+    """The AppArmor profile that this process is confined by, "" for none; after unshare it may be another one."""
+    try:
+        with open("/proc/self/attr/apparmor/current", encoding="utf-8", errors="replace") as file:
+            name, _, mode = file.read().strip("\n\0").rpartition(" ")
+    except OSError:
+        return ""
+    return name if mode == "(enforce)" else ""
 
 
 def in_chroot() -> bool:

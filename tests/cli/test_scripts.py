@@ -40,9 +40,13 @@ def test_try_refuses_what_it_does_not_know():
     assert (done.returncode, done.stderr) == (125, "sbx: unknown argument: --setup\nhint: ./try --help\n")
 
 
-def test_vm_is_reserved():
-    done = subprocess.run([TREE / "test", "--vm"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stderr) == (125, "sbx: tests in a virtual machine are not there yet\n")
+@pytest.mark.parametrize("script", ["check", "build", "run"])
+def test_scripts_of_the_machines_say_what_they_do(script):
+    path = TREE / "tests/vm" / script
+    assert subprocess.run(["bash", "-n", path]).returncode == 0
+    done = subprocess.run([path, "--help"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
 
 
 def test_packages_agree_with_those_that_doctor_names():
