@@ -163,7 +163,7 @@ def _ahead(
     following = start
     try:
         while following < size or waiting:
-            while following < size and len(waiting) <= connections:
+            while following < size and len(waiting) < connections:
                 waiting.append(threads.submit(part, following))
                 following += PART
             yield from waiting.popleft().result()

@@ -100,8 +100,13 @@ class TarWriter:
         self._new, self._fd = "", -1
 
 
+def _item(config: str, names: list[str], layers: list[str]) -> dict[str, Any]:
+    """An image in manifest.json, which docker reads."""
+    return {"Config": config, "RepoTags": [name for name in names if "@" not in name], "Layers": layers}
+
+
 class OciArchiveSink:
-    """An OCI layout in a tar, with any number of images."""
+    """An OCI layout in a tar, with any number of images; and docker's manifest.json, so that every docker loads it too."""
 
     parallel = False
     family = "oci"
@@ -112,6 +117,7 @@ class OciArchiveSink:
         self._name = name
         self._have: set[str] = set()
         self._entries: list[dict[str, Any]] = []
+        self._items: list[dict[str, Any]] = []
         for folder in ("blobs", "blobs/sha256"):
             self._tar.directory(folder)
         marker = b'{"imageLayoutVersion":"1.0.0"}'
@@ -130,10 +136,14 @@ class OciArchiveSink:
             self._tar.file(blob_name(document.digest), len(document.raw), iter([document.raw]))
         if names is not None:
             self._entries += entries(document, [self._name] if self._name else names)
+            if not manifest.is_index(document.raw, document.media_type, self.what):
+                found = manifest.parse_manifest(document.raw, document.media_type, self.what)
+                layers = [blob_name(layer.digest) for layer in found.layers]
+                self._items.append(_item(blob_name(found.config.digest), [] if self._name else names, layers))
 
     def finish(self) -> None:
-        raw = index(self._entries)
-        self._tar.file("index.json", len(raw), iter([raw]))
+        for name, raw in (("index.json", index(self._entries)), ("manifest.json", dumps(self._items))):
+            self._tar.file(name, len(raw), iter([raw]))
         self._tar.finish()
 
     def abandon(self) -> None:
@@ -179,16 +189,14 @@ class DockerArchiveSink:
                 "write image", self.what, detail="a docker-archive has no indexes", hint="leave --all-platforms out"
             )
         found = manifest.parse_manifest(document.raw, document.media_type, self.what)
-        tags = [name for name in ([self._name] if self._name else names or []) if "@" not in name]
-        for item in self._items:
-            item["RepoTags"] = [tag for tag in item["RepoTags"] if tag not in tags]
-        self._items.append(
-            {
-                "Config": f"{found.config.digest.partition(':')[2]}.json",
-                "RepoTags": tags,
-                "Layers": [f"{self._layers[layer.digest].partition(':')[2]}.tar" for layer in found.layers],
-            }
+        made = _item(
+            f"{found.config.digest.partition(':')[2]}.json",
+            [self._name] if self._name else names or [],
+            [f"{self._layers[layer.digest].partition(':')[2]}.tar" for layer in found.layers],
         )
+        for item in self._items:
+            item["RepoTags"] = [tag for tag in item["RepoTags"] if tag not in made["RepoTags"]]
+        self._items.append(made)
 
     def finish(self) -> None:
         raw = dumps(self._items)

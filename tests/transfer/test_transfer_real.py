@@ -123,6 +123,12 @@ def test_several_images_in_one_archive(mover: Sbx, pushed: str, skopeo: Tool, tm
         target = tmp_path / form
         ok(mover("save", "-q", "-m", "--format", form, "-o", target, *names))
         assert [skopeo(f"{transport}:{target}:{name}").split()[1] for name in names] == ["3", "20"]
+    # What docker reads of an archive is in the OCI one too.
+    assert [skopeo(f"docker-archive:{tmp_path}/oci-archive:{name}").split()[1] for name in names] == ["3", "20"]
+    images.call(
+        "skopeo", "copy", "-q", f"docker-archive:{tmp_path}/oci-archive:{names[0]}", f"oci:{tmp_path}/from-docker:1"
+    )
+    assert ok(mover("run", f"oci:{tmp_path}/from-docker:1", "cat", "/data/late")) == "3\n"
     one = mover("save", "--format", "docker-dir", "-o", tmp_path / "x", *names)
     assert one.returncode == 125 and "holds one image" in one.stderr
 
