@@ -3,7 +3,7 @@
 import os
 import time
 
-from sandbox import containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
+from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
@@ -47,7 +47,8 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "image_id": image.get("id", ""),
         "command": spec["process"]["args"],
         "created": time.time(),
-        "labels": {**image["config"].get("Labels", {}), **dict(label.partition("=")[::2] for label in opts["label"])},
+        "labels": {**image["config"].get("Labels", {}), **_labels(opts)},
+        "restart": restart_policy(opts["restart"]),
         "rm": "dev.sbx.keep" not in spec["annotations"],
         "waits": bool(opts.get("create")),  # for its first start
         "tty": opts["tty"],
@@ -56,6 +57,11 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "stop_timeout": values.seconds(opts["stop_timeout"], "--stop-timeout") if opts["stop_timeout"] else 10.0,
         "network": spec["annotations"]["dev.sbx.network"],
         "log": "dev.sbx.log" in spec["annotations"],
+        "volumes": [
+            line.rpartition("=")[2].partition(",")[0]
+            for line in spec["annotations"].get("dev.sbx.volumes", "").split("\n")
+            if line
+        ],
     }
 
 
@@ -63,11 +69,44 @@ def _life(spec: "dict[str, Any]", opts: "Options") -> None:
     """A container that was named or sent to the background is looked at, and started, again; --rm says not to keep it."""
     if opts["detach"] or (opts["name"] and not opts["rm"]):
         annotations = spec["annotations"]
-        annotations["dev.sbx.log"] = "k8s-file:"
+        annotations["dev.sbx.log"] = _log(opts)
         if not opts["rm"]:
             annotations["dev.sbx.keep"] = "1"
         if not opts["detach"]:
             annotations["dev.sbx.awaited"] = "1"
+
+
+def _log(opts: "Options") -> str:
+    """Driver and most bytes of the log, as the annotation wants them."""
+    most = 0
+    for text in opts["log_opt"]:
+        name, equals, value = text.partition("=")
+        if name != "max-size" or not equals:
+            raise SandboxError("read --log-opt", text, EINVAL, detail="no such option", hint="max-size=SIZE")
+        most = values.size(value, "--log-opt")
+    return f"none:{most}" if opts["log_driver"] == "none" else f"k8s-file:{most or ''}"
+
+
+def _labels(opts: "Options") -> "dict[str, str]":
+    """Those of files first, so that --label wins."""
+    given = [*opts["label"]]
+    for path in opts["label_file"]:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                given[:0] = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+        except OSError as error:
+            raise SandboxError.of("read labels", path, error) from None
+    return dict(label.partition("=")[::2] for label in given)
+
+
+def restart_policy(text: str) -> tuple[str, int]:
+    """(policy, how often at most or -1) of --restart; ("no", 0) when it is not given."""
+    name, colon, count = text.partition(":")
+    if name not in ("", "no", "always", "unless-stopped", "on-failure") or (colon and name != "on-failure"):
+        raise SandboxError("read --restart", text, EINVAL, hint="no, always, unless-stopped or on-failure[:N]")
+    if colon and not count.isdecimal():
+        raise SandboxError("read --restart", text, EINVAL, detail="a number is missing")
+    return name or "no", int(count) if colon else -1
 
 
 def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, container: containers.Container) -> None:
@@ -223,12 +262,24 @@ def _mounts(
         for path in ("/tmp", "/var/tmp", "/run"):
             spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
     reader = volumes.Reader(spec, container.directory, sockets=opts["allow_host_socket"])
+    if opts["read_only"] or opts["detach"] or opts["name"]:  # else all that it writes is thrown away with it
+        for path in image["config"].get("Volumes") or ():
+            reader.anonymous(path)
+    for text in opts["volumes_from"]:
+        word, _, words = text.partition(":")
+        like = cold.call("sandbox.life.volumes:of_container", word)
+        reader.like(like, [o for o in words.split(",") if o in ("ro", "rw")])
     for text in opts["volume"]:
         reader.volume(text)
     for text in opts["mount"]:
         reader.mount(text)
     for text in opts["tmpfs"]:
         reader.tmpfs(text)
+    reader.finish()
+    if reader.named and not isinstance(container, containers.Draft):
+        wanted = [(name, anonymous) for name, anonymous, _ in reader.named.values()]
+        thrown_away = bool(opts["rm"] or not (opts["detach"] or opts["name"]))
+        cold.call("sandbox.life.volumes:ensure", wanted, container.maps, container.id, thrown_away)
 
 
 def _bind_file(spec: "dict[str, Any]", container: containers.Container, destination: str, text: str) -> None:

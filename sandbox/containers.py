@@ -23,6 +23,7 @@ class Container:
         self.directory = f"{self.parent}/{self.id}"
         self.maps = maps
         self.name = ""
+        self.pidfile = ""  # where the command's pid is to be written
         self.refused: list[tuple[Any, ...]] = []  # what the filter refused, once it has ended: see refusals.py
         try:
             while not self._made(f"{self.parent}/.new-{self.id}"):

@@ -62,7 +62,10 @@ _ROOMS = {
     "copy": "copy_root",
 }
 # What stays of a container that may be started again
-_LASTING = ("about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control")
+_LASTING = (
+    "about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control", "minder",
+    "halted",
+)  # fmt: skip
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 _TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
 

@@ -147,6 +147,8 @@ class _Attendance:
                 tell(record[1])
             elif record[0] == "started":
                 self.started = True
+                if self.container.pidfile:
+                    _write_pid(self.container.pidfile, record[1])
             elif record[0] == "refused":
                 self.container.refused = record[1]
             elif record[0] == "running":  # by itself from now on
@@ -154,6 +156,14 @@ class _Attendance:
             if block:
                 break
         return True
+
+
+def _write_pid(path: str, pid: int) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{pid}\n")
+    except OSError as error:
+        tell(str(SandboxError.of("write pid to", path, error)))
 
 
 def _send(channel: int, *record: "Any") -> None:

@@ -124,6 +124,13 @@ RUN = (
         ),
         Option("-q --quiet", FLAG, "", "No progress messages."),
         Option("--cidfile", VALUE, "FILE", "Write the container's id to this file, which must not exist."),
+        Option("--pidfile", VALUE, "FILE", "Write the pid of the command, as the host numbers it, to this file."),
+        Option("--restart", VALUE, "POLICY", "Start it again when it ends: always, unless-stopped, on-failure[:N], no."),
+        Option(
+            "--log-driver", VALUE, "DRIVER", "Where its output is kept; json-file is k8s-file, as podman has it.",
+            choices=("k8s-file", "json-file", "none"), default="k8s-file",
+        ),
+        Option("--log-opt", LIST, "NAME=VALUE", "max-size=SIZE: the log is begun anew past it, one older one is kept."),
         Option("--replace", FLAG, "", "Remove the container that has the name already."),
         Option("--stop-signal", VALUE, "SIGNAL", "Signal by which `stop` asks it to end; the image's, or TERM."),
         Option("--stop-timeout", VALUE, "SECONDS", "How long `stop` waits before it kills; 10 if not given."),
@@ -132,6 +139,11 @@ RUN = (
         "Terminal",
         Option("-i --interactive", FLAG, "", "Keep standard input open; without it the command reads /dev/null."),
         Option("-t --tty", FLAG, "", "Give the command a terminal of its own."),
+        Option("--detach-keys", VALUE, "KEYS", "With --name: keys that detach; empty for none.", default=DETACH_KEYS),
+        Option(
+            "--sig-proxy", VALUE, "BOOL", "With --name: pass signals on to the command.", choices=("true", "false"),
+            default="true",
+        ),
     ),
     *group(
         "Process",
@@ -158,8 +170,12 @@ RUN = (
     ),
     *group(
         "Files",
-        Option("-v --volume", LIST, "SRC:DST[:OPTIONS]", "Mount a host path inside; options ro, rw, rbind, U, O."),
-        Option("--mount", LIST, "SPEC", "Mount as type=bind|tmpfs,src=...,dst=...,ro."),
+        Option(
+            "-v --volume", LIST, "[SRC:]DST[:OPTIONS]",
+            "Mount a host path or a named volume inside; options ro, rw, rbind, U, O, nocopy.",
+        ),
+        Option("--mount", LIST, "SPEC", "Mount as type=bind|volume|tmpfs,src=...,dst=...,ro."),
+        Option("--volumes-from", LIST, "CONTAINER[:ro]", "Mount what another container has mounted."),
         Option("--tmpfs", LIST, "DST[:OPTIONS]", "Mount an empty file system in memory."),
         Option("--read-only", FLAG, "", "Make the root file system read-only."),
         Option("--shm-size", VALUE, "SIZE", "Size of /dev/shm, such as 64m."),
@@ -202,6 +218,7 @@ RUN = (
     *group(
         "Meta",
         Option("-l --label", LIST, "KEY=VALUE", "Label the container."),
+        Option("--label-file", LIST, "FILE", "Read labels from a file, one KEY=VALUE in a line."),
         Option("--annotation", LIST, "KEY=VALUE", "Add an OCI annotation."),
         Option("--report", VALUE, "FILE", "Write what was refused, and how it ended, to this file as JSON."),
         Option("--print-config", FLAG, "", "Print the OCI config.json and do not run."),
@@ -216,7 +233,8 @@ _SHARED = (
     "report", "print_config", "print_plan",
 )  # fmt: skip
 _SHARED_LATER = (
-    "name", "init", "replace", "stop_signal", "stop_timeout", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
+    "name", "init", "replace", "stop_signal", "stop_timeout", "pidfile", "restart", "log_driver", "log_opt",
+    "detach_keys", "sig_proxy", "label_file", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
     "shm_size", "dns", "dns_search", "dns_option", "add_host", "no_hosts", "cap_add", "cap_drop", "userns", "uidmap",
     "gidmap", "sysctl", "time_offset", "allow_degraded", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
 from sandbox.errors import ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
-from sandbox.options import DETACH_KEYS, RUN
+from sandbox.options import RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
         if opts["replace"] and opts["name"]:
             cold.call("sandbox.life.ending:replace", opts["name"])
         container.describe(compose.about(opts, image, spec), spec, bpf)
+        container.pidfile = os.path.abspath(opts["pidfile"]) if opts["pidfile"] else ""
         if opts["cidfile"]:
             _write_cidfile(opts["cidfile"], container.id)
     except BaseException:
@@ -63,7 +64,10 @@ def main(opts: "Options", operands: "list[str]") -> int:
     prepared = time.monotonic()
     status = EXIT_FAILED
     try:
-        status = (_live if "dev.sbx.log" in spec["annotations"] else launch.run)(spec, bpf, container)
+        if "dev.sbx.log" in spec["annotations"]:
+            status = _live(spec, bpf, container, opts)
+        else:
+            status = launch.run(spec, bpf, container)
     finally:
         if container.refused or opts["report"]:
             from sandbox import report
@@ -75,7 +79,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
     return status
 
 
-def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> int:
+def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, opts: "Options") -> int:
     """Start a container that outlives this command; its id on stdout, or in the foreground all that it prints."""
     try:
         status = launch.start(spec, bpf, container)
@@ -85,20 +89,33 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
     if status:
         container.remove()
         return status
+    if compose.restart_policy(opts["restart"])[0] != "no":
+        cold.call("sandbox.life.minder:begin", container.directory)
     if "dev.sbx.awaited" not in spec["annotations"]:
         sys.stdout.write(f"{container.id}\n")
         return 0
     from sandbox import attach
 
     status = attach.follow(
-        container.directory, stdin=spec["annotations"].get("dev.sbx.stdin") != "null", keys=DETACH_KEYS
+        container.directory, stdin=opts["interactive"], keys=opts["detach_keys"], proxy=opts["sig_proxy"] != "false"
     )
     container.refused = (state.read(container.directory, "ended") or {}).get("refused", [])
     return status
 
 
 def _refuse(opts: "Options") -> None:
-    """What podman has and sbx has not (yet), told apart from an unknown option."""
+    """What podman has and sbx has not (yet), told apart from an unknown option; what a throw-away container can not have."""
+    lives = opts["detach"] or (opts["name"] and not opts["rm"])
+    for option in ("restart", "log_opt"):
+        if opts[option] and not lives:
+            raise SandboxError(
+                "run",
+                f"--{option.replace('_', '-')}",
+                detail="a throw-away container has none",
+                hint="give it a --name",
+            )
+    if opts["restart"] and opts["rm"]:
+        raise SandboxError("run", "--restart", detail="--rm removes what should be started again")
     if opts["privileged"]:
         raise SandboxError(
             "run", "--privileged", detail="there is no switch that turns everything off",

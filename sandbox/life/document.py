@@ -20,6 +20,7 @@ def document(known: state.Known) -> dict[str, Any]:
     record = state.read(known.directory, "spec")
     spec: dict[str, Any] = record[0] if record else {}
     process = spec.get("process", {})
+    policy, most = about.get("restart", ("no", 0))
     command = [str(word) for word in about.get("command", [])]
     return {
         "Id": known.id,
@@ -41,7 +42,7 @@ def document(known: state.Known) -> dict[str, Any]:
         "Image": about.get("image_id", ""),
         "ImageName": about.get("image", ""),
         "Name": known.name,
-        "RestartCount": 0,
+        "RestartCount": about.get("restarts", 0),
         "Driver": spec.get("annotations", {}).get("dev.sbx.storage", ""),
         "MountLabel": "",
         "ProcessLabel": "",
@@ -65,6 +66,7 @@ def document(known: state.Known) -> dict[str, Any]:
             "StopTimeout": about.get("stop_timeout", 10),
         },
         "HostConfig": {
+            "RestartPolicy": {"Name": policy, "MaximumRetryCount": max(0, most)},
             "AutoRemove": bool(about.get("rm")),
             "NetworkMode": about.get("network", ""),
             "ReadonlyRootfs": bool(spec.get("root", {}).get("readonly")),

@@ -11,6 +11,7 @@ from sandbox.errors import EINVAL, SandboxError
 from sandbox.life.chosen import find
 
 SIGKILL = 9
+HALTED = "halted"  # a file that says: it was ended by a command, and is not to be started again
 # How long a keeper may take to clean up behind a payload that has ended, and a lock to be let go of.
 _PATIENCE = 20.0
 
@@ -91,12 +92,19 @@ def wait(known: state.Known) -> int:
     return int(known.ended.get("code", 0))
 
 
+def halt(known: state.Known) -> None:
+    """What ends now was meant to end: see minder.py."""
+    if known.about.get("restart", ("no", 0))[0] != "no":
+        os.close(os.open(f"{known.directory}/{HALTED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def stop(known: state.Known, seconds: float | None) -> None:
     """Ask the command to end by its stop signal, and kill it after `seconds` (None: what it was created with, else 10)."""
     if not known.lives:
         return
     if seconds is None:
         seconds = float(known.about.get("stop_timeout", 10))
+    halt(known)
     waiting = Waiting(known)
     number = signal_number(str(known.about.get("stop_signal") or "TERM"))
     for one, patience in ((number, seconds), (SIGKILL, _PATIENCE)):
@@ -110,7 +118,7 @@ def stop(known: state.Known, seconds: float | None) -> None:
     raise SandboxError("stop container", known.name, detail="it does not end")
 
 
-def remove(known: state.Known, *, force: bool, seconds: float | None = 0.0) -> None:
+def remove(known: state.Known, *, force: bool, seconds: float | None = 0.0, volumes: bool = False) -> None:
     """Remove an ended container; with `force` one that runs is stopped first, killed at once unless `seconds` are given."""
     if known.lives:
         if not force:
@@ -131,6 +139,10 @@ def remove(known: state.Known, *, force: bool, seconds: float | None = 0.0) -> N
         containers.remove_leftover(known.parent, known.id, known.about["maps"])
     finally:
         os.close(lock)
+    if volumes and known.about.get("volumes"):
+        from sandbox.life.volumes import remove_anonymous
+
+        remove_anonymous(known.about["volumes"])
 
 
 def replace(name: str) -> None:
@@ -145,6 +157,7 @@ def replace(name: str) -> None:
 
 def _kill(known: state.Known) -> None:
     try:
+        halt(known)
         waiting = Waiting(known)
         send(known, SIGKILL)
         waiting.over(_PATIENCE)

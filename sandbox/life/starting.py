@@ -17,14 +17,16 @@ class Known(containers.Container):
         self.id, self.parent, self.directory = known.id, known.parent, known.directory
         self.maps = known.about["maps"]
         self.name = str(known.about.get("name", ""))
-        self.refused = []
+        self.refused, self.pidfile = [], ""
         self.lock = lock
 
     def remove(self) -> None:
         """Nothing: a start that fails leaves it as it was."""
 
 
-def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH_KEYS, proxy: bool = True) -> int:
+def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH_KEYS, proxy: bool = True,
+    mind: bool = True,
+) -> int:  # fmt: skip
     """Start it; 0 when its command runs, or with `attached` the exit status of the command.
 
     SandboxError when it runs already or its spec was not kept.
@@ -42,7 +44,7 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
     if attached:
         annotations["dev.sbx.awaited"] = "1"
     _open_mapped(spec)
-    for name in ("ended", "state"):
+    for name in ("ended", "state", ending.HALTED):
         try:
             os.unlink(name, dir_fd=lock)
         except FileNotFoundError:
@@ -56,6 +58,10 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
         raise
     finally:
         os.close(lock)
+    if not status and mind and known.about.get("restart", ("no", 0))[0] != "no":
+        from sandbox.life import minder  # which imports us
+
+        minder.begin(known.directory)
     if status or not attached:
         return status
     return attach.follow(known.directory, stdin=stdin, keys=keys, proxy=proxy)

@@ -38,7 +38,6 @@ VERBS: "Final[dict[str, Verb]]" = {
                 Option("-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`."),
                 Option("-m --message", VALUE, "TEXT", "Comment for the image's history."),
             ),
-            Option("-p --pause", FLAG, "", "Accepted: files that change meanwhile are copied as they are then.", hidden=True),
             QUIET,
         ),
         operands="CONTAINER [NAME]", least=1, most=2,

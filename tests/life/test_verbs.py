@@ -279,3 +279,62 @@ def test_inspect(sbx_in):
     sbx_in("kill", "c")
     sbx_in("wait", "c")
     assert sbx_in.out("inspect", "-f", "{{.State.ExitCode}} {{.State.Pid}}", "c") == "137 0\n"
+
+
+def test_restart_policies(sbx_in):
+    """On failure at most twice; always until it is stopped; a command that fails at once is started later and later."""
+    sbx_in.live("--restart", "on-failure:2", script="echo ran; exit 1", name="two")
+    sbx_in.live("--restart", "on-failure", script="echo ran", name="none")
+    sbx_in.live("--restart", "always", script="echo up; sleep 0.3", name="more")
+    deadline = time.monotonic() + 20
+    while sbx_in.out("inspect", "-f", "{{.RestartCount}}", "two") != "2\n" or "up\nup\nup\n" not in sbx_in.out(
+        "logs", "more"
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sbx_in("stop", "-t", "0", "more")
+    time.sleep(1)
+    assert sbx_in.out("logs", "two") == "ran\n" * 3
+    assert sbx_in.out("logs", "none") == "ran\n"
+    assert set(sbx_in.column("State")) == {"exited"}
+    sbx_in("start", "more")
+    sbx_in("rm", "-f", "more")
+    until_gone = time.monotonic() + 10
+    while [words for words in descendants().values() if "sandbox" in words]:
+        assert time.monotonic() < until_gone
+        time.sleep(0.05)
+
+
+def test_restart_policy_that_is_none(sbx_in):
+    done = sbx_in("run", "-d", "--restart", "sometimes", sbx_in.image, "true", code=125)
+    assert "read --restart `sometimes`" in done.stderr
+    done = sbx_in("run", "--restart", "always", sbx_in.image, "true", code=125)
+    assert "a throw-away container has none" in done.stderr
+    assert sbx_in.column("Id") == []
+
+
+def test_log_options(sbx_in):
+    sbx_in.live("--log-driver", "none", script="echo unseen", name="none")
+    sbx_in("wait", "none")
+    assert "it keeps none" in sbx_in("logs", "none", code=125).stderr
+    sbx_in.live(
+        "--log-opt", "max-size=20k", script="i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done", name="small"
+    )
+    sbx_in("wait", "small")
+    lines = sbx_in.out("logs", "small").splitlines()
+    assert lines[-1] == "2999" and lines == [str(n) for n in range(3000 - len(lines), 3000)] and len(lines) < 3000
+    folder = sbx_in.out("inspect", "-f", "{{.Sbx.Directory}}", "small").strip()
+    assert os.stat(f"{folder}/log").st_size <= 20 << 10 or os.stat(f"{folder}/log.1").st_size > 0
+    assert "no such option" in sbx_in("run", "-d", "--log-opt", "x=1", sbx_in.image, "true", code=125).stderr
+
+
+def test_pid_and_id_files(sbx_in, tmp_path):
+    id_ = sbx_in.live("--pidfile", str(tmp_path / "pid"), "--cidfile", str(tmp_path / "id"))
+    assert (tmp_path / "id").read_text() == id_
+    assert (tmp_path / "pid").read_text().strip() == sbx_in.out("inspect", "-f", "{{.State.Pid}}", "c").strip()
+
+
+def test_labels_of_a_file(sbx_in, tmp_path):
+    (tmp_path / "labels").write_text("# of the team\na=1\nb=2\n")
+    sbx_in("create", "--name", "c", "--label-file", str(tmp_path / "labels"), "--label", "b=3", sbx_in.image, "true")
+    assert sbx_in.column("Labels") == ["a=1,b=3"]

@@ -1,0 +1,97 @@
+"""Who starts a container again by its --restart policy: a process of its own beside the keeper, which ends with it.  (cold)
+
+    run, start  --> begin: a child of nobody, one for each container (it has the lock of `minder`)
+                    waits for the end; starts it again, later and later while it ends at once
+                    ends when the container was stopped or killed by a command (`halted`), removed, or is done
+
+A reboot starts nothing again: `sbx generate systemd` makes a unit for that.
+"""
+
+import fcntl
+import os
+import signal
+import time
+
+from sandbox import linux, state
+from sandbox.errors import SandboxError
+from sandbox.life import ending, starting
+
+_LOCK = "minder"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0  # seconds
+_LONG_ENOUGH = 10.0  # a command that ran so long is not one that fails at once
+
+
+def begin(directory: str) -> None:
+    """Mind the container in `directory`, unless somebody does."""
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        linux.close_range(3)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        os.chdir("/")
+        _mind(directory)
+    finally:
+        os._exit(0)
+
+
+def _mind(directory: str) -> None:
+    parent, _, id_ = directory.rpartition("/")
+    lock = os.open(f"{directory}/{_LOCK}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    restarts, pause = 0, _FIRST_PAUSE
+    while True:
+        known = state.Known(parent, id_)
+        code = ending.wait(known)
+        _collect()
+        known = state.Known(parent, id_)
+        policy, most = known.about.get("restart", ("no", 0))
+        if _is_over(known, policy, most, code, restarts):
+            return
+        if time.time() - known.state.get("started", 0.0) > _LONG_ENOUGH:
+            pause = _FIRST_PAUSE
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        known = state.Known(parent, id_)
+        if _is_over(known, policy, most, code, restarts) or known.lives:
+            return
+        restarts += 1
+        _count(known, restarts)
+        try:
+            starting.start(known, attached=False, stdin=False, mind=False)
+        except SandboxError:
+            return  # it is in its record
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # they are of this process again
+
+
+def _is_over(known: state.Known, policy: str, most: int, code: int, restarts: int) -> bool:
+    if not known.about or policy == "no" or os.path.exists(f"{known.directory}/{ending.HALTED}"):
+        return True
+    return policy == "on-failure" and (code == 0 or 0 <= most <= restarts)
+
+
+def _count(known: state.Known, restarts: int) -> None:
+    folder = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        state.write("about", {**known.about, "restarts": restarts}, folder)
+    finally:
+        os.close(folder)
+
+
+def _collect() -> None:
+    """Keepers that we have started are our children."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
