@@ -57,7 +57,7 @@ def start(program: str, pid: int) -> int:
     except OSError as error:
         raise SandboxError.of("open network namespace", str(pid), error) from None
     try:
-        helper = _start_pasta(path, pid) if program == "pasta" else _start_slirp4netns(path, namespace)
+        helper = _start_pasta(path, pid, namespace) if program == "pasta" else _start_slirp4netns(path, namespace)
     finally:
         os.close(namespace)
     _let_device_outlive(helper)
@@ -124,14 +124,18 @@ def _start_slirp4netns(path: str, namespace: int) -> int:
     return helper
 
 
-def _start_pasta(path: str, pid: int) -> int:
+def _start_pasta(path: str, pid: int, namespace: int) -> int:
     """pasta goes to the background when it is ready; its orphan is our child, since we are pid 1 here.
 
-    The namespace by a path of its process: since 2024 pasta begins by closing all descriptors that it inherits.
+    It gets the namespace by descriptor, because it has given up the right to look at other processes when it opens it.
+    Since 2025 it keeps that right, and closes all descriptors that it inherits: then by the path of a process.
     """
-    child = _spawn(path, (*PASTA, "--netns", f"/proc/{pid}/ns/net"))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status:
+    for name in (f"/proc/self/fd/{_NETNS_FD}", f"/proc/{pid}/ns/net"):
+        child = _spawn(path, (*PASTA, "--netns", name), (namespace, _NETNS_FD))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if not status:
+            break
+    else:
         raise died(status, "pasta")
     with open(_PID, encoding="utf-8") as file:
         return int(file.read())
