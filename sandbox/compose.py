@@ -48,6 +48,7 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "command": spec["process"]["args"],
         "created": time.time(),
         "labels": {**image["config"].get("Labels", {}), **_labels(opts)},
+        "healthcheck": list(image["config"].get("Healthcheck", ())),
         "restart": restart_policy(opts["restart"]),
         "rm": "dev.sbx.keep" not in spec["annotations"],
         "waits": bool(opts.get("create")),  # for its first start

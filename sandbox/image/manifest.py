@@ -157,6 +157,7 @@ def parse_config(raw: bytes, what: str, layers: int) -> Config:
     labels = expect(inner.get("Labels") or {}, dict, what, "Labels")
     for label in labels.values():
         expect(label, str, what, "Labels")
+    health = expect(inner.get("Healthcheck") or {}, dict, what, "Healthcheck")
     run = {
         "Env": strings(inner.get("Env"), what, "Env"),
         "Cmd": strings(inner.get("Cmd"), what, "Cmd"),
@@ -167,6 +168,7 @@ def parse_config(raw: bytes, what: str, layers: int) -> Config:
         "Volumes": _string_keys(inner.get("Volumes"), what, "Volumes"),
         "ExposedPorts": _string_keys(inner.get("ExposedPorts"), what, "ExposedPorts"),
         "Labels": dict(labels),
+        "Healthcheck": strings(health.get("Test"), what, "Healthcheck.Test"),  # docker's, not of OCI
     }
     for key in ("Env", "Cmd", "Entrypoint", "Volumes"):
         if any("\0" in text for text in run[key]):

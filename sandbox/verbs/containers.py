@@ -66,7 +66,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(
             Option("-f --force", FLAG, "", "Those that run too; they are killed."), _time("With --force: ask first, and wait so long."),
             _ALL, _LATEST, _IGNORE,
-            Option("-v --volumes", FLAG, "", "Their anonymous volumes too.", later=True),
+            Option("-v --volumes", FLAG, "", "Their anonymous volumes too."),
         ),
         operands="CONTAINER...", most=-1, examples=(("sbx rm db", ""), ("sbx rm -fa", "everything")),
     ),
@@ -118,6 +118,31 @@ VERBS: "Final[dict[str, Verb]]" = {
     "top": Verb(
         "sandbox.cli.top:main", "List the processes of a running container.", group="Containers",
         options=(_LATEST,), operands="[CONTAINER]", most=1, examples=(("sbx top web", ""),),
+    ),
+    "stats": Verb(
+        "sandbox.cli.stats:main", "Show what running containers use of processor and memory.", group="Containers",
+        options=group(
+            "Output",
+            Option("--no-stream", FLAG, "", "Once; always so when the output is no terminal."),
+            Option("-i --interval", VALUE, "SECONDS", "How often.", default="5"),
+            Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
+        ),
+        operands="[CONTAINER...]", most=-1, about="Added up from /proc: memory is what is resident in all its processes.",
+        examples=(("sbx stats", ""),),
+    ),
+    "healthcheck": Verb(
+        "sandbox.cli.healthcheck:main", "Run the health check of a container's image in it.", group="Containers",
+        operands="run CONTAINER", least=2, most=2, words=("run",), about="Exit status 1 says that it is not well.",
+        examples=(("sbx healthcheck run web", ""),),
+    ),
+    "generate systemd": Verb(
+        "sandbox.cli.generate_systemd:main", "Print a systemd unit for a container.", group="Containers",
+        options=(
+            Option("-f --files", FLAG, "", "Write it to a file in the working directory."),
+            Option("--restart-policy", VALUE, "POLICY", "Its Restart=; the container's own, else on-failure."),
+            Option("-t --time", VALUE, "SECONDS", "How long to wait for the end; the container's own if not given."),
+        ),
+        operands="CONTAINER", least=1, most=1, examples=(("sbx generate systemd web", ""),),
     ),
     "container prune": Verb(
         "sandbox.cli.container_prune:main", "Remove all containers that have ended.", group="Containers",

@@ -1,9 +1,11 @@
 """create, start, stop, kill, wait, restart, rm, ps, logs, attach, rename, top: the verbs of containers that live on."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
+import tarfile
 import time
 
 import pytest
@@ -338,3 +340,53 @@ def test_labels_of_a_file(sbx_in, tmp_path):
     (tmp_path / "labels").write_text("# of the team\na=1\nb=2\n")
     sbx_in("create", "--name", "c", "--label-file", str(tmp_path / "labels"), "--label", "b=3", sbx_in.image, "true")
     assert sbx_in.column("Labels") == ["a=1,b=3"]
+
+
+def test_stats(sbx_in):
+    sbx_in.live(script="echo up; while :; do :; done", name="busy")
+    sbx_in.live(script="echo up; sleep 60", name="idle")
+    sbx_in.until("busy", "up")
+    found = {row["Name"]: row for row in json.loads(sbx_in.out("stats", "--format", "json"))}
+    assert found["busy"]["CPU"] > 10 > found["idle"]["CPU"]
+    assert found["busy"]["PIDs"] == 1 and found["idle"]["MemUsageBytes"] > 0
+    heading, *lines = sbx_in.out("stats", "--no-stream", "busy").splitlines()
+    assert heading.startswith("ID ") and len(lines) == 1 and " busy " in lines[0]
+
+
+def test_unit_for_systemd(sbx_in):
+    sbx_in("create", "--name", "web", "--restart", "always", "--stop-timeout", "3", sbx_in.image, "true")
+    unit = sbx_in.out("generate", "systemd", "web")
+    assert "\nRestart=always\n" in unit and "--time 3 web\n" in unit and f"SBX_STORE={sbx_in.sbx.store}" in unit
+    start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+    assert os.access(start.removeprefix("ExecStart=").split()[0], os.X_OK) and start.endswith(" start --attach web")
+
+
+@pytest.mark.parametrize(
+    ("test", "status"), [(["CMD", "test", "-e", "/etc"], 0), (["CMD-SHELL", "exit 7"], 1), (["NONE"], 125)]
+)
+def test_health(sbx_in, tmp_path, test, status):
+    """An image as docker makes it, with a HEALTHCHECK; made of an exported one."""
+    sbx_in("create", "--name", "c", sbx_in.image, "true")
+    sbx_in("export", "-o", str(tmp_path / "root.tar"), "c")
+    sbx_in("import", "-q", str(tmp_path / "root.tar"), "localhost/plain")
+    sbx_in("save", "-q", "--format", "docker-archive", "-o", str(tmp_path / "image.tar"), "localhost/plain")
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        tar.extractall(tmp_path / "image", filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(
+            tmp_path / "image"
+        )
+    manifest = json.loads((tmp_path / "image/manifest.json").read_text())
+    path = tmp_path / "image" / manifest[0]["Config"]
+    config = json.loads(path.read_text())
+    config["config"]["Healthcheck"] = {"Test": test}
+    raw = json.dumps(config).encode()
+    manifest[0]["Config"], manifest[0]["RepoTags"] = (
+        f"{hashlib.sha256(raw).hexdigest()}.json",
+        ["localhost/checked:latest"],
+    )
+    (tmp_path / "image" / manifest[0]["Config"]).write_bytes(raw)
+    (tmp_path / "image/manifest.json").write_text(json.dumps(manifest))
+    with tarfile.open(tmp_path / "checked.tar", "w") as tar:
+        tar.add(tmp_path / "image", ".")
+    sbx_in("load", "-q", "-i", str(tmp_path / "checked.tar"))
+    sbx_in("run", "-d", "--name", "web", "localhost/checked", "sleep", "60")
+    sbx_in("healthcheck", "run", "web", code=status)
