@@ -9,9 +9,10 @@ Archives are not copied into the store; only their layers are unpacked there.
 """
 
 import os
+import signal
 from typing import Any
 
-from sandbox import cache
+from sandbox import cache, linux
 from sandbox.errors import SandboxError
 from sandbox.image import additional, archive, manifest, reference
 from sandbox.image.archive import Image
@@ -22,6 +23,7 @@ from sandbox.image.scan import check_ids
 from sandbox.image.store import Store, Stored
 from sandbox.registry import configuration
 from sandbox.transfer import progress, pulling
+from sandbox.transfer.signals import ending
 from sandbox.transfer.sources import docker_image
 
 TRANSPORTS = ("oci", "oci-archive", "docker-archive")
@@ -101,7 +103,14 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str, quiet: bo
 
     {"name", "id", "digest", "layers": [".../fs", bottom first], "config", "architecture", "os"}.
     SandboxErrors: "find image", "read manifest", "use image" (other machine), "unpack image" (ids), "verify ...".
+    Runs in a child of `sbx run`, and ends with it.
     """
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGTERM)
+    with ending():
+        return _prepared(name, maps, pull, platform, quiet=quiet)
+
+
+def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quiet: bool) -> dict[str, Any]:
     transport, path, wanted = split_transport(name)
     store = Store()
     pulled = None

@@ -401,6 +401,17 @@ def test_a_signal_ends_a_pull_and_nothing_is_left(
     nothing(puller)
 
 
+@pytest.mark.parametrize(("number", "whole_session"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)])  # fmt: skip
+def test_a_signal_ends_a_run_that_fetches(puller: Sbx, slowly: Served, number: int, whole_session: bool) -> None:
+    process = begun(puller, slowly, "run", f"{slowly.server.host}/a/b:1", "true")
+    started = time.monotonic()
+    (os.killpg if whole_session else os.kill)(process.pid, number)
+    out, said = process.communicate(timeout=30)  # until the last of its children has closed these
+    assert process.returncode in (128 + number, -number) and out == "" and "Traceback" not in said, said
+    assert time.monotonic() - started < 3
+    nothing(puller)
+
+
 def test_a_signal_ends_a_copy_and_nothing_is_left(puller: Sbx, slowly: Served, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     process = begun(puller, slowly, "copy", f"docker://{slowly.server.host}/a/b:1", f"oci-archive:{tmp_path}/out/a.tar")
