@@ -32,6 +32,12 @@ class Verbs:
         """One field of all containers, newest first."""
         return self.out("ps", "-a", *options, "--format", "{{." + field + "}}").split("\n")[:-1]
 
+    def keeper(self, name):
+        """The keeper's pid: the parent of its command."""
+        pid = self.out("inspect", "-f", "{{.State.Pid}}", name).strip()
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            return int(next(line.split()[1] for line in file if line.startswith("PPid:")))
+
     def until(self, name, text):
         """Until its log says so."""
         deadline = time.monotonic() + 10
