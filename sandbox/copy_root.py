@@ -35,6 +35,13 @@ def mount(lowers: list[int], target: str) -> int:
         raise SandboxError.of("copy layer", str(error.filename or target), error) from None
 
 
+def tree(source: int, target: int, *, whole: bool) -> None:
+    """Copy the open folder `source` over `target`; without `whole` its owner and mode only."""
+    if whole:
+        _merge(source, target, _Links(target))
+    _own(source, os.fstat(source), target)
+
+
 class _Links:
     """Where the first copy of each hard-linked file of a layer lies: (device, inode) -> path below `top`."""
 

@@ -210,6 +210,8 @@ class Keeper:
             names |= {"control", "join"}
         if self._is_kept():
             names |= {"logs", "streams"}
+        if "dev.sbx.volumes" in self.annotations:
+            names.add("fill")
         if self.bpf:
             names.add("refusals")
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):

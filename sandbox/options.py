@@ -171,7 +171,7 @@ RUN = (
     *group(
         "Files",
         Option(
-            "-v --volume", LIST, "[SRC:]DST[:OPTIONS]",
+            "-v --volume", LIST, "SRC:DST[:OPTIONS]",
             "Mount a host path or a named volume inside; options ro, rw, rbind, U, O, nocopy.",
         ),
         Option("--mount", LIST, "SPEC", "Mount as type=bind|volume|tmpfs,src=...,dst=...,ro."),

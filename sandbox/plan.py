@@ -123,14 +123,22 @@ def _mapped(spec: "dict[str, Any]") -> dict[str, str]:
     return dict(line.rpartition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
 
 
+def _named(spec: "dict[str, Any]") -> dict[str, str]:
+    """Destination -> name of the volumes of the store, with `,nocopy` behind it where they are not filled."""
+    return dict(line.rpartition("=")[::2] for line in spec["annotations"].get("dev.sbx.volumes", "").split("\n"))
+
+
 def _mount(spec: "dict[str, Any]", entry: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
     destination, fstype = entry["destination"], entry["type"]
     attributes, cleared, rest = mounts.split_options(entry["options"])
     if fstype == "bind" or "bind" in entry["options"] or "rbind" in entry["options"]:
         slot = slots.new()
-        mapped = _mapped(spec)
+        mapped, volumes = _mapped(spec), _named(spec)
         if destination in mapped:
             plan["open"].append(("inherited", slot, int(mapped[destination])))
+        elif destination in volumes:
+            plan["open"].append(("volume", slot, entry["source"]))
+            plan["give"].append(("fill", slot, destination, not volumes[destination].endswith(",nocopy")))
         else:
             plan["open"].append(("tree", slot, entry["source"], "rbind" in entry["options"]))
         if destination in spec["annotations"].get("dev.sbx.chown", "").split("\n"):

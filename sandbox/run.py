@@ -69,6 +69,8 @@ def main(opts: "Options", operands: "list[str]") -> int:
         else:
             status = launch.run(spec, bpf, container)
     finally:
+        if "dev.sbx.volumes" in spec["annotations"] and not os.path.isdir(container.directory):
+            cold.call("sandbox.life.volumes:sweep")  # those that were for it alone
         if container.refused or opts["report"]:
             from sandbox import report
 

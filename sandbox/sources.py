@@ -12,6 +12,7 @@ class Sources:
 
     def __init__(self) -> None:
         self.slots: dict[int, int] = {}
+        self.folders: dict[int, int] = {}  # of named volumes
 
     def layer(self, slot: int, path: str) -> None:
         """An unpacked layer, locked (shared) through its folder for as long as the keeper lives: rmi leaves it alone."""
@@ -36,6 +37,23 @@ class Sources:
 
     def tree(self, slot: int, path: str, recursive: bool) -> None:
         self.slots[slot] = mounts.tree(path, recursive=recursive)
+
+    def volume(self, slot: int, path: str) -> None:
+        """A named volume, locked (shared) for as long as the keeper lives: `volume rm` leaves it alone."""
+        folder = path.rpartition("/")[0]
+        try:
+            self.folders[slot] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fcntl.flock(self.folders[slot], fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            busy = "the volume is being removed" if error.errno == EAGAIN else ""
+            raise SandboxError.of("open volume", folder.rpartition("/")[2], error, busy) from None
+        self.slots[slot] = mounts.tree(path, recursive=False)
+
+    def fill(self, slot: int, destination: str, copy: bool, uid: int, gid: int) -> None:
+        """At its first use a volume gets what the image has there."""
+        from sandbox import fill
+
+        fill.once(self.folders[slot], self.slots[0], destination, (uid, gid), copy=copy)
 
     def device(self, slot: int, path: str) -> None:
         fd = mounts.tree(path, recursive=False)

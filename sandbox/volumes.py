@@ -23,17 +23,20 @@ class Reader:
     def __init__(self, spec: "dict[str, Any]", directory: str, *, sockets: bool) -> None:
         self.spec, self.directory, self.sockets = spec, directory, sockets
         self.count = 0
+        self.named: dict[str, tuple[str, bool, bool]] = {}  # destination -> name, anonymous, filled from the image
 
     def volume(self, text: str) -> None:
         """One `-v SOURCE:DESTINATION[:OPTIONS]`."""
         fields = text.split(":")
+        if len(fields) == 1 and text.startswith("/"):
+            self.anonymous(text)
+            return
         if not 2 <= len(fields) <= 3 or not fields[0]:
             raise SandboxError("read volume", text, EINVAL, hint=_FORM)
-        if "/" not in fields[0] and fields[0] not in (".", ".."):
-            raise SandboxError(
-                "read volume", text, detail="named volumes are not there yet", hint=f"for a folder write ./{fields[0]}"
-            )
         options = [o for o in fields[2].split(",") if o] if len(fields) == 3 else []
+        if "/" not in fields[0] and fields[0] not in (".", ".."):
+            self.of_store(fields[0], fields[1], options)
+            return
         self.bind(fields[0], fields[1], options)
 
     def mount(self, text: str) -> None:
@@ -47,7 +50,7 @@ class Reader:
                 settings[key] = value
             elif key in ("ro", "rw") and (not equals or value in ("true", "false")):
                 words.append(key if value != "false" else {"ro": "rw", "rw": "ro"}[key])
-            elif not equals and (key in mounts.ATTRIBUTES or key in ("bind", "rbind", "U", "O", "idmap")):
+            elif not equals and (key in mounts.ATTRIBUTES or key in ("bind", "rbind", "U", "O", "idmap", "nocopy")):
                 words.append(key)
             else:
                 raise SandboxError("read --mount", field, EINVAL, detail="no such option")
@@ -59,11 +62,61 @@ class Reader:
             if not settings.get("source"):
                 raise SandboxError("read --mount", text, EINVAL, detail="no source")
             self.bind(settings["source"], settings["destination"], words)
+        elif settings["type"] == "volume":
+            if settings.get("source"):
+                self.of_store(settings["source"], settings["destination"], words)
+            else:
+                self.anonymous(settings["destination"], words)
         elif settings["type"] == "tmpfs":
             options = [f"{k[6:]}={settings[k]}" for k in ("tmpfs-size", "tmpfs-mode") if k in settings]
             self.tmpfs(f"{settings['destination']}:{','.join([*words, *options])}")
         else:
-            raise SandboxError("read --mount", settings["type"], EINVAL, detail="no such type", hint="bind or tmpfs")
+            raise SandboxError(
+                "read --mount", settings["type"], EINVAL, detail="no such type", hint="bind, volume or tmpfs"
+            )
+
+    def anonymous(self, destination: str, options: "list[str] | None" = None) -> None:
+        """A volume without a name, for this container alone."""
+        self.of_store(os.urandom(32).hex(), destination, options or [], anonymous=True)
+
+    def of_store(self, name: str, destination: str, options: "list[str]", *, anonymous: bool = False) -> None:
+        """A named volume; `finish` says which ones there must be."""
+        check_name(name)
+        destination = values.absolute(destination, "volume")
+        if destination == "/":
+            raise SandboxError("read volume", f"{name}:/", detail="the root can not be covered", hint="use rootfs:DIR")
+        path = f"{paths.store()}/volumes/{name}/data"
+        if "O" in options:
+            raise SandboxError("read volume", f"{name}:{destination}", EINVAL, detail="`O` is for folders of the host")
+        self._give(destination, options)
+        rest = [o for o in options if o not in ("U", "z", "Z", "nocopy", "copy", "bind", "rbind")]
+        _check(rest, destination)
+        self._add(oci.mount(destination, "bind", path, "bind", *_DEFAULT, *rest))
+        self.named[destination] = (name, anonymous, "nocopy" not in options)
+
+    def like(self, others: "list[tuple[str, str, list[str], str]]", words: "list[str]") -> None:
+        """What another container has, as `life/volumes.py:of_container` tells it: --volumes-from."""
+        for source, destination, options, name in others:
+            kept = [o for o in options if o not in ("ro", "rw")] + (words or [o for o in options if o in ("ro", "rw")])
+            if name:
+                self.of_store(name, destination, [o for o in kept if o not in _DEFAULT and o != "bind"])
+            else:
+                self._add(oci.mount(destination, "bind", source, *kept))
+
+    def finish(self) -> None:
+        """Write down in the spec which of its mounts are volumes of the store."""
+        lines = [
+            f"{oci.lines('read volume', destination)}={name}{'' if fill else ',nocopy'}"
+            for destination, (name, _, fill) in self.named.items()
+        ]
+        if lines:
+            self.spec["annotations"]["dev.sbx.volumes"] = "\n".join(lines)
+
+    def _give(self, destination: str, options: "list[str]") -> None:
+        if "U" in options:
+            annotations = self.spec["annotations"]
+            line = oci.lines("give volume to user", destination)
+            annotations["dev.sbx.chown"] = annotations.get("dev.sbx.chown", "") + f"{line}\n"
 
     def bind(self, source: str, destination: str, options: "list[str]") -> None:
         destination = values.absolute(destination, "volume")
@@ -85,9 +138,7 @@ class Reader:
             self._overlay(path, destination, [o for o in options if o != "O"])
             return
         annotations = self.spec["annotations"]
-        if "U" in options:
-            line = oci.lines("give volume to user", destination)
-            annotations["dev.sbx.chown"] = annotations.get("dev.sbx.chown", "") + f"{line}\n"
+        self._give(destination, options)
         if "idmap" in options:
             if os.getuid():
                 raise SandboxError("read volume", destination, 1, detail="only root may map the ids of a volume")
@@ -128,6 +179,7 @@ class Reader:
     def _add(self, entry: "dict[str, Any]") -> None:
         """A later mount on the same spot replaces the earlier one, as on the command line of podman."""
         destination = entry["destination"]
+        self.named.pop(destination, None)
         self.spec["mounts"] = [m for m in self.spec["mounts"] if m["destination"] != destination]
         self.spec["mounts"].append(entry)
 
@@ -149,6 +201,16 @@ class Reader:
             self.spec["linux"]["maskedPaths"] = [
                 *self.spec["linux"]["maskedPaths"], destination.rstrip("/") + store[len(real) :]
             ]  # fmt: skip
+
+
+def check_name(name: str) -> None:
+    """SandboxError for what can be no volume's name."""
+    if not name[:1].isalnum() or not all(char.isascii() and (char.isalnum() or char in "_.-") for char in name):
+        raise SandboxError(
+            "name volume", name, EINVAL,
+            "a name has letters, digits, `_`, `.` and `-`, and begins with one of the first two",
+            f"for a folder write ./{name}",
+        )  # fmt: skip
 
 
 def _check(options: "list[str]", destination: str) -> None:

@@ -1,14 +1,15 @@
 """`sbx commit`: an image made of a container.  (cold)"""
 
+import contextlib
 import datetime
 import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox import idmap, state
+from sandbox import channel, idmap, state
 from sandbox.cli.import_ import apply
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, tell
 from sandbox.image import manifest, reference
 from sandbox.image.archive import Image, Layer
 from sandbox.image.files import stream_pieces
@@ -29,7 +30,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     for change in opts["change"]:
         apply(inner, change)
     maps = idmap.resolve()
-    with store.taking():
+    with store.taking(), _frozen(known, wanted=opts["pause"]):
         layer = _layer(store, known)
         now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
         system, architecture, _ = manifest.machine()
@@ -53,6 +54,28 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         announce(warnings, quiet=opts["quiet"])
     print(f"sha256:{image_id}")
     return 0
+
+
+@contextlib.contextmanager
+def _frozen(known: state.Known, *, wanted: bool) -> Iterator[None]:
+    """With --pause: stopped meanwhile where that can be done, else said."""
+    sock = None
+    if wanted and known.status == "running":
+        sock = channel.connect(known.directory)
+        channel.send(sock, "pause", {})
+        kind, value, _ = channel.receive(sock)
+        sock.close()
+        if kind == "error":
+            sock = None
+            tell(f"it goes on meanwhile: {SandboxError.from_tuple(value)}")
+    try:
+        yield
+    finally:
+        if sock:
+            sock = channel.connect(known.directory)
+            channel.send(sock, "resume", {})
+            channel.receive(sock)
+            sock.close()
 
 
 def _base(store: Store, known: state.Known) -> Image | None:

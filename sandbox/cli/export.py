@@ -1,6 +1,8 @@
 """`sbx export`: the files of a container as a tar archive.  (cold)"""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox.cli.each import the_one
@@ -12,32 +14,38 @@ from sandbox.life.tarwriter import TarWriter
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Write what is in its root, without what is mounted there, to --output or standard output."""
     known = the_one(operands, latest=False)
-    path = opts["output"]
-    if not path and os.isatty(1):
-        raise SandboxError("export container", known.name, detail="standard output is a terminal", hint="-o FILE")
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666) if path else os.dup(1)
-    except OSError as error:
-        raise SandboxError.of("open", path, error) from None
     mounted = root.mounted(known)
+    fd = opened(opts["output"], "export container", known.name)
 
     def write(folder: int) -> None:
-        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         with TarWriter(fd) as writer:
-            for name in sorted(os.listdir(opened)):
-                writer.tree(opened, name, name, skip=lambda inner: f"/{inner}" in mounted)
+            for name in sorted(os.listdir(top)):
+                writer.tree(top, name, name, skip=lambda inner: f"/{inner}" in mounted)
 
-    try:
+    with withdrawn(opts["output"], fd):
         root.within(known, write)
-    except SandboxError:
-        _remove(path)
-        raise
-    finally:
-        os.close(fd)
     return 0
 
 
-def _remove(path: str) -> None:
-    """Half an archive is none."""
-    if path and os.path.isfile(path):
-        os.unlink(path)
+def opened(path: str, step: str, subject: str) -> int:
+    """A descriptor of `path`, made anew, or of standard output; SandboxError of `step` when that is a terminal."""
+    if not path and os.isatty(1):
+        raise SandboxError(step, subject, detail="standard output is a terminal", hint="-o FILE")
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666) if path else os.dup(1)
+    except OSError as error:
+        raise SandboxError.of("open", path, error) from None
+
+
+@contextlib.contextmanager
+def withdrawn(path: str, fd: int) -> Iterator[None]:
+    """Half an archive is none: the file goes away again when writing it fails."""
+    try:
+        yield
+    except SandboxError:
+        if path and os.path.isfile(path):
+            os.unlink(path)
+        raise
+    finally:
+        os.close(fd)

@@ -14,7 +14,7 @@ VERBS: "Final[dict[str, Verb]]" = {
 
 # Other spellings, as podman has them.
 ALIASES: "Final[dict[str, str]]" = {
-    "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info",
+    "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info", "volume list": "volume ls",
     "container ls": "ps", "container list": "ps",
     **{
         f"container {verb}": verb

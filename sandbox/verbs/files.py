@@ -38,6 +38,7 @@ VERBS: "Final[dict[str, Verb]]" = {
                 Option("-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`."),
                 Option("-m --message", VALUE, "TEXT", "Comment for the image's history."),
             ),
+            Option("-p --pause", FLAG, "", "Stop its processes meanwhile, where that can be done."),
             QUIET,
         ),
         operands="CONTAINER [NAME]", least=1, most=2,

@@ -87,19 +87,24 @@ def test_u_and_o(reader, folder):
     assert {f"lowerdir={folder}/v/sub", "upperdir=upper.2", "workdir=work.2", "ro"} <= set(second["options"])
 
 
-@pytest.mark.parametrize("text", ["", ":", "v", "/x", "./v", "v:/d", "./v:d", "./v:/", "./v:/..", "./v:/d:x", "./v:/d:ro:rw", "./v:/d:shared",
+@pytest.mark.parametrize("text", ["", ":", "v", "./v", "v:d", "-v:/d", "v:/", "v:/d:O", "v:/d:x", "./v:d", "./v:/", "./v:/..", "./v:/d:x", "./v:/d:ro:rw", "./v:/d:shared",
                                   "./v:/d:size=1m", "./none:/d", ":/d", "./v:"])  # fmt: skip
 def test_volumes_that_are_none(reader, text):
     with pytest.raises(SandboxError) as caught:
         reader.volume(text)
-    assert caught.value.step in ("read volume", "open volume source")
+    assert caught.value.step in ("read volume", "name volume", "open volume source")
     assert reader.spec["mounts"] == []
 
 
-def test_named_volume_has_a_hint(reader):
-    with pytest.raises(SandboxError) as caught:
-        reader.volume("data:/d")
-    assert caught.value.hint == "for a folder write ./data"
+def test_volumes_of_the_store(reader):
+    reader.volume("data:/d:ro,nocopy")
+    reader.volume("/x")
+    reader.mount("type=volume,src=other,dst=/x")
+    reader.finish()
+    assert [m["destination"] for m in reader.spec["mounts"]] == ["/d", "/x"]
+    assert reader.spec["mounts"][0]["source"].endswith("/volumes/data/data")
+    assert "ro" in reader.spec["mounts"][0]["options"] and "nocopy" not in reader.spec["mounts"][0]["options"]
+    assert reader.spec["annotations"]["dev.sbx.volumes"] == "/d=data,nocopy\n/x=other"
 
 
 # -- what never comes in --
