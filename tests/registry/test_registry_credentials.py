@@ -322,3 +322,4 @@ def test_proxies_that_can_not_be_used(monkeypatch: pytest.MonkeyPatch, proxy: st
     with Client(normal("registry.test/a/b:1")) as client, pytest.raises(SandboxError, match="use proxy") as found:
         client.manifest("1")
     assert "proxypass" not in str(found.value)
+    assert ("a SOCKS proxy" in found.value.detail) == proxy.startswith("socks")
