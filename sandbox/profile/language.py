@@ -1,74 +1,44 @@
-"""The profile language: TOML text -> Profile, with an error that names file, line, key and the nearest name.  (cold)
+"""The profile language: TOML text -> what one file says, with an error that names file, line, key and the nearest name.  (cold)
 
-`docs/profiles.md` describes it.  Nothing is guessed: a key, type, call, capability or limit that is not known is an
-error, because a typing error in a list of prohibitions would otherwise be a hole that nobody sees.
+`docs/profiles.md` describes it, `schema.py` defines it.  Nothing is guessed: a key, type, call, capability or limit that
+is not known is an error, because a typing error in a list of prohibitions would otherwise be a hole that nobody sees.
 """
 
 import difflib
 import errno
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from sandbox import caps
+from sandbox import caps, values
 from sandbox.errors import SandboxError
-from sandbox.profile import calls
+from sandbox.profile import calls, merging, probes
 from sandbox.profile.groups import GROUPS
+from sandbox.profile.kept import UNLIMITED, Profile
 from sandbox.profile.patterns import OPERATORS, in_order
 from sandbox.profile.policy import ACTIONS, ALLOW, ERRNO, Answer, Comparison, Policy, Rule
+from sandbox.profile.schema import OPTIONS, REQUIRED, TABLES
 
-# getrlimit(2); "unlimited" is RLIM_INFINITY
-RLIMITS = (
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
-)  # fmt: skip
-UNLIMITED = (1 << 64) - 1
-
-# table -> key -> what its value is, in words (None: another table).  `docs/profiles.md` lists the same; a test compares.
-KEYS: dict[str, dict[str, str | None]] = {
-    "": {"description": "string", "capabilities": None, "process": None, "rlimits": None, "filesystem": None,
-         "seccomp": None},
-    "capabilities": {"keep": "list of strings"},
-    "process": {"no_new_privileges": "true or false"},
-    "rlimits": dict.fromkeys(RLIMITS, "limit"),
-    "rlimits.*": {"soft": "plain limit", "hard": "plain limit"},
-    "filesystem": {"masked_paths": "list of strings", "readonly_paths": "list of strings"},
-    "seccomp": {"default_action": "string", "default_errno_ret": "error number", "groups": "list of strings",
-                "rules": "list of tables"},
-    "seccomp.rules": {"names": "list of strings", "action": "string", "errno_ret": "error number",
-                      "args": "list of tables", "comment": "string", "optional": "true or false"},
-    "seccomp.rules.args": {"index": "integer", "op": "string", "value": "integer or list of integers",
-                           "value_two": "integer or list of integers", "width": "integer"},
-}  # fmt: skip
+# A rule that can change something takes an instruction of its own, and the kernel takes 4096 (BPF_MAXINSNS).
+_MOST_RULES = 4096
 
 
-@dataclass(frozen=True)
-class Profile:
-    """A profile as its file says it."""
+@dataclass
+class Written:
+    """What one file says, checked but not yet put over what it extends."""
 
-    path: str
-    description: str
-    capabilities: tuple[str, ...]  # CAP_X
-    no_new_privileges: bool
-    rlimits: tuple[tuple[str, int, int], ...]  # (RLIMIT_X, soft, hard)
-    masked_paths: tuple[str, ...]
-    readonly_paths: tuple[str, ...]
-    policy: Policy
-
-    def fragment(self) -> dict[str, Any]:
-        """The parts of an OCI config.json that a profile decides, without seccomp."""
-        return {
-            "process": {
-                "capabilities": list(self.capabilities),
-                "rlimits": [{"type": kind, "soft": soft, "hard": hard} for kind, soft, hard in self.rlimits],
-                "noNewPrivileges": self.no_new_privileges,
-            },
-            "linux": {"maskedPaths": list(self.masked_paths), "readonlyPaths": list(self.readonly_paths)},
-        }
+    settings: dict[str, Any]  # "table.key" -> value; only what stands there
+    rules: tuple[Rule, ...]
+    default: Answer | None
+    fail: Callable[..., NoReturn] = field(repr=False)
 
 
-def parse(path: str, text: str) -> Profile:
-    """Read `text`, the content of the file `path`; SandboxError for anything that is not exactly right."""
+def parse(path: str, text: str, extend: "Callable[[str], Profile] | None" = None) -> Profile:
+    """Read `text`, the content of the file `path`; SandboxError for anything that is not exactly right.
+
+    `extend`: how the profile that a word of `extends` means is had.
+    """
     import tomli
 
     try:
@@ -77,7 +47,21 @@ def parse(path: str, text: str) -> Profile:
         line = getattr(error, "lineno", 0)
         where = f"{path}:{line}" if line else path
         raise SandboxError("read profile", where, errno.EINVAL, f"not TOML: {error}") from None
-    return _Reader(path, text).profile(document)
+    reader = _Reader(path, text)
+    written = reader.written(document)
+    word = written.settings.get("extends")
+    if word is None:
+        reader.complete(document)
+        return merging.whole(path, written.settings, written.rules, written.default)
+    if extend is None:
+        reader.fail("", "extends", "`extends` can not be followed here")
+    try:
+        base = extend(word)
+    except SandboxError as error:
+        if error.subject != word:
+            raise
+        reader.fail("", word, f"`extends`: {error.detail}", error.hint)
+    return merging.over(path, base, written.settings, written.rules, written.default, reader.fail)
 
 
 def near(word: str, known: Any) -> str:
@@ -122,41 +106,140 @@ class _Reader:
     def check(self, table: str, value: Any, index: int = 0, schema: str = "") -> dict[str, Any]:
         """`value` is a table with known keys of the right types."""
         header = table.split(".args", maxsplit=1)[0]
-        known = KEYS[schema or table]
+        known = TABLES[schema or table]
         if not isinstance(value, dict):
             self.fail("", table.rsplit(".", 1)[-1], f"`{table}` must be a table, not {_kind(value)}")
         for key, item in value.items():
             place = f"[{table}]" if table else "the top of the file"
             if key not in known:
                 self.fail(header, key, f"unknown key `{key}` in {place}", near(key, known), index)
-            wanted = known[key]
-            if wanted is not None and not _is(wanted, item):
+            wanted = known[key].kind
+            if wanted == "action":
+                wanted = "string"
+            if wanted != "table" and not _is(wanted, item):
                 self.fail(header, key, f"`{key}` in {place} must be {_article(wanted)}, not {_kind(item)}", "", index)
         return value
+
+    def words(self, table: str, key: str, items: Any) -> None:
+        """`items`, a word or a list, are among those that the schema names."""
+        known = TABLES[table][key].words
+        for item in items if isinstance(items, list) else [items]:
+            base = item.partition(":")[0] if table == "namespaces" else item
+            if known and base not in known:
+                self.fail(table, item, f"unknown word `{item}` for `{key}` in [{table}]", near(item, known))
 
     def required(self, table: str, value: dict[str, Any], key: str, index: int = 0) -> Any:
         if key not in value:
             self.fail(table, table or key, f"[{table}] must have the key `{key}`", "nothing is assumed", index)
         return value[key]
 
-    def profile(self, document: dict[str, Any]) -> Profile:
-        self.check("", document)
-        for table in ("capabilities", "filesystem", "seccomp"):
+    def complete(self, document: dict[str, Any]) -> None:
+        """A profile that extends none says everything itself."""
+        for table, keys in REQUIRED.items():
             if table not in document:
-                self.fail("", table, f"the table [{table}] is missing", "a profile must say it; see docs/profiles.md")
-        capabilities = self.check("capabilities", document["capabilities"])
-        process = self.check("process", document.get("process", {}))
-        filesystem = self.check("filesystem", document["filesystem"])
-        return Profile(
-            path=self.path,
-            description=document.get("description", ""),
-            capabilities=self.capabilities(self.required("capabilities", capabilities, "keep")),
-            no_new_privileges=process.get("no_new_privileges", True),
-            rlimits=self.rlimits(self.check("rlimits", document.get("rlimits", {}))),
-            masked_paths=self.paths("masked_paths", filesystem),
-            readonly_paths=self.paths("readonly_paths", filesystem),
-            policy=self.seccomp(self.check("seccomp", document["seccomp"])),
-        )
+                detail = "a profile must say it, or extend one that does; see docs/profiles.md"
+                self.fail("", table, f"the table [{table}] is missing", detail)
+            for key in keys:
+                self.required(table, document[table], key)
+
+    def written(self, document: dict[str, Any]) -> Written:
+        """Everything in the file, checked; keys of tables as "table.key"."""
+        self.check("", document)
+        found: dict[str, Any] = {}
+        for table, value in document.items():
+            kind = TABLES[""][table].kind
+            if kind != "table":
+                found[table] = value
+                continue
+            self.check(table, value)
+            for key, item in value.items():
+                if TABLES[table][key].kind == "table":
+                    self.check(f"{table}.{key}", item)
+                    found.update({f"{table}.{key}.{name}": one for name, one in item.items()})
+                else:
+                    self.words(table, key, item)
+                    found[f"{table}.{key}"] = item
+        self.values(found)
+        table = document.get("seccomp", {})
+        rules, default = self.seccomp(table)
+        for key in ("defaultAction", "defaultErrnoRet", "syscalls", "deny", "absent", "allow"):
+            found.pop(f"seccomp.{key}", None)
+        return Written(found, rules, default, self.fail)
+
+    def values(self, found: dict[str, Any]) -> None:
+        """Words -> what they mean, in place."""
+        for key in ("capabilities.keep", "capabilities.drop"):
+            if key in found:
+                found[key] = self.capabilities(found[key])
+        rlimits = {key: found.pop(key) for key in list(found) if key.startswith("rlimits.")}
+        if rlimits:
+            found["rlimits"] = self.rlimits({key.partition(".")[2]: value for key, value in rlimits.items()})
+        for key in ("maskedPaths", "readonlyPaths", "hidden", "protected", "uncovered"):
+            if f"filesystem.{key}" in found:
+                found[f"filesystem.{key}"] = self.paths(key, found[f"filesystem.{key}"])
+        for index, mount in enumerate(found.get("filesystem.mounts", ())):
+            self.mount(mount, index)
+        for text in found.get("filesystem.tmpfs", ()):
+            self.paths("tmpfs", [text.partition(":")[0]], "tmpfs")
+        self.numbers(found)
+        for word in found.get("lock", ()):
+            known = {*OPTIONS, *(key.partition(".")[0] for key in OPTIONS)}
+            if word not in known:
+                self.fail("", word, f"`{word}` can not be locked", near(word, sorted(known)))
+        for word in found.get("require", ()):
+            if not re.fullmatch(r"seccomp|cgroups|user_namespaces|landlock(>=[0-9]{1,3})?", word):
+                self.fail("", word, f"unknown requirement `{word}`", "seccomp, cgroups, user_namespaces, landlock>=N")
+        for index, test in enumerate(found.get("test", ())):
+            self.check("test", test, index)
+            if len(test) != 1:
+                self.fail("test", "test", "[[test]] has one key, `deny` or `allow`", "", index)
+            word = next(iter(test.values()))
+            cause = probes.wrong(word)
+            if cause:
+                self.fail("test", word.partition(" ")[0], f"`{word}`: {cause}", probes.FORMS, index)
+
+    def numbers(self, found: dict[str, Any]) -> None:
+        """Sizes, durations, ids and modes, as the options of the same meaning read them."""
+        try:
+            if "process.timeout" in found:
+                found["process.timeout"] = values.seconds(str(found["process.timeout"]), "timeout")
+                if found["process.timeout"] <= 0:
+                    raise SandboxError("read timeout", "", errno.EINVAL, "it must be above 0")
+            for key in ("limit", "swap", "reservation"):
+                if f"limits.memory.{key}" in found:
+                    found[f"limits.memory.{key}"] = values.size(str(found[f"limits.memory.{key}"]), key)
+        except SandboxError as error:
+            key = "timeout" if "timeout" in error.step else error.step.rpartition(" ")[2]
+            self.fail(
+                "process" if key == "timeout" else "limits.memory",
+                key,
+                f"`{key}` {error.subject}: {error.detail or error.hint}",
+            )
+        if "process.umask" in found:
+            text = found["process.umask"]
+            if not re.fullmatch("0?[0-7]{1,3}", text):
+                self.fail("process", "umask", f"`umask` must be octal digits, not `{text}`", 'like "022"')
+            found["process.umask"] = int(text, 8)
+        if "process.user" in found:
+            text = str(found["process.user"])
+            if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9})?", text):
+                self.fail("process", "user", f"`user` must be UID or UID:GID, not `{text}`")
+            found["process.user"] = text
+        for table in ("set", "pass", "unset"):
+            for name in found.get(f"environment.{table}", ()):
+                if not name or "=" in name or "\0" in name:
+                    self.fail("environment", name, f"`{name}` is no name of a variable")
+
+    def mount(self, value: Any, index: int) -> None:
+        table = "filesystem.mounts"
+        self.check(table, value, index)
+        for key in ("destination", "source"):
+            path = self.required(table, value, key, index)
+            if not path.startswith(("/", "~/")) or "/../" in f"{path}/" or set(path) & set("\0,"):
+                self.fail(table, key, f"`{path}` must be an absolute path without `..` and commas", "", index)
+        for option in value.get("options", ()):
+            if option not in ("ro", "rw", "noexec", "nosuid", "nodev"):
+                self.fail(table, option, f"unknown option `{option}`", "ro, rw, noexec, nosuid, nodev", index)
 
     def capabilities(self, names: list[str]) -> tuple[str, ...]:
         for name in names:
@@ -182,21 +265,52 @@ class _Reader:
             result.append((f"RLIMIT_{key.upper()}", soft, hard))
         return tuple(result)
 
-    def paths(self, key: str, table: dict[str, Any]) -> tuple[str, ...]:
-        for path in self.required("filesystem", table, key):
-            if not path.startswith("/") or "/../" in f"{path}/" or "\0" in path:
+    def paths(self, key: str, paths: list[str], table: str = "") -> tuple[str, ...]:
+        for path in paths:
+            absolute = path.startswith("/") or (key in ("hidden", "protected", "uncovered") and path.startswith("~/"))
+            if not absolute or "/../" in f"{path}/" or "\0" in path:
                 self.fail("filesystem", path, f"`{path}` in `{key}` must be an absolute path without `..`")
-        return tuple(table[key])
+        return tuple(paths)
 
-    def seccomp(self, table: dict[str, Any]) -> Policy:
-        default = self.answer("seccomp", table, "default_action", "default_errno_ret", 0)
+    def seccomp(self, table: dict[str, Any]) -> tuple[tuple[Rule, ...], Answer | None]:
+        default = None
+        if "defaultAction" in table:
+            default = self.answer("seccomp", table, "defaultAction", "defaultErrnoRet", 0)
+        elif "defaultErrnoRet" in table:
+            self.fail("seccomp", "defaultErrnoRet", "`defaultErrnoRet` has no meaning without `defaultAction`")
         for group in table.get("groups", []):
             if group not in GROUPS:
                 self.fail("seccomp", group, f"unknown group `{group}`", near(group, GROUPS))
-        rules = tuple(self.rule(rule, index) for index, rule in enumerate(table.get("rules", [])))
-        policy = Policy(default, tuple(table.get("groups", ())), rules)
-        self.refuse_idle(policy)
-        return policy
+        written = table.get("syscalls", [])
+        if len(written) > _MOST_RULES:
+            self.fail("", "seccomp", f"{len(written)} rules, and a filter has room for {_MOST_RULES} instructions")
+        short = [
+            self.plain(key, table[key], answer)
+            for key, answer in (("deny", Answer(ERRNO, errno.EPERM)), ("absent", Answer(ERRNO, errno.ENOSYS)), ("allow", Answer(ALLOW)))
+            if key in table
+        ]  # fmt: skip
+        lines = [
+            n for n, line in enumerate(self.lines, 1) if re.match(r"\s*\[\[\s*seccomp\s*\.\s*syscalls\s*\]\]", line)
+        ]
+        rules = tuple(
+            self.rule(rule, index, f"{self.path}:{lines[index]}" if index < len(lines) else self.path)
+            for index, rule in enumerate(written)
+        )
+        self.refuse_idle(Policy(default or Answer(ALLOW), tuple(table.get("groups", ())), rules))
+        return (*short, *rules), default
+
+    def plain(self, key: str, written: list[str], answer: Answer) -> Rule:
+        """The rule that a list of calls and groups stands for."""
+        names: list[str] = []
+        for name in written:
+            if name.startswith("@"):
+                if name not in GROUPS:
+                    self.fail("seccomp", name, f"unknown group `{name}`", near(name, GROUPS))
+                names += GROUPS[name]
+            elif self.known(name, False, 0, "seccomp"):
+                names.append(name)
+        origin = f"{self.path}:{self.line('seccomp', 0, key)}"
+        return Rule(tuple(dict.fromkeys(names)), answer, (), tuple(written), "", origin, True)
 
     def answer(self, table: str, value: dict[str, Any], action_key: str, errno_key: str, index: int) -> Answer:
         action = self.required(table, value, action_key, index)
@@ -220,10 +334,10 @@ class _Reader:
             self.fail(table, errno_key, f"`{errno_key}` must be between 1 and 4095, not {number}", "", index)
         return Answer(action, number)
 
-    def rule(self, value: Any, index: int) -> Rule:
-        table = "seccomp.rules"
+    def rule(self, value: Any, index: int, origin: str) -> Rule:
+        table = "seccomp.syscalls"
         self.check(table, value, index)
-        answer = self.answer(table, value, "action", "errno_ret", index)
+        answer = self.answer(table, value, "action", "errnoRet", index)
         written = self.required(table, value, "names", index)
         if not written:
             self.fail(table, "names", "`names` of a rule must not be empty", "", index)
@@ -238,9 +352,9 @@ class _Reader:
         args = tuple(self.argument(arg, index) for arg in value.get("args", []))
         if len({arg.index for arg in args}) != len(args):
             self.fail(table, "args", "an argument may stand in `args` only once", "write a second rule", index)
-        return Rule(tuple(dict.fromkeys(names)), answer, args, tuple(written), value.get("comment", ""))
+        return Rule(tuple(dict.fromkeys(names)), answer, args, tuple(written), value.get("comment", ""), origin)
 
-    def known(self, name: str, optional: bool, index: int) -> bool:
+    def known(self, name: str, optional: bool, index: int, table: str = "seccomp.syscalls") -> bool:
         try:
             calls.number(name, "x86_64")
         except KeyError:
@@ -248,11 +362,11 @@ class _Reader:
                 return False
             best = calls.nearest(name)
             hint = f"did you mean `{best}`?" if best else "`optional = true` skips names of newer kernels"
-            self.fail("seccomp.rules", name, f"unknown system call `{name}`", hint, index)
+            self.fail(table, name, f"unknown system call `{name}`", hint, index)
         return True
 
     def argument(self, value: Any, index: int) -> Comparison:
-        table = "seccomp.rules"
+        table = "seccomp.syscalls"
         self.check(f"{table}.args", value, index)
         for key in ("index", "op", "value"):
             if key not in value:
@@ -265,12 +379,12 @@ class _Reader:
         if width not in (32, 64):
             self.fail(table, "width", f"`width` must be 32 or 64, not {width}", "", index)
         masked = op == "SCMP_CMP_MASKED_EQ"
-        if masked != ("value_two" in value):
-            detail = f"`value_two` is the wanted value of SCMP_CMP_MASKED_EQ and of no other operator, here `{op}`"
-            self.fail(table, "value_two" if not masked else "args", detail, "", index)
+        if masked != ("valueTwo" in value):
+            detail = f"`valueTwo` is the wanted value of SCMP_CMP_MASKED_EQ and of no other operator, here `{op}`"
+            self.fail(table, "valueTwo" if not masked else "args", detail, "", index)
         if masked and not isinstance(value["value"], int):
             self.fail(table, "value", "`value` of SCMP_CMP_MASKED_EQ is one mask, not a list", "", index)
-        wanted = value["value_two"] if masked else value["value"]
+        wanted = value["valueTwo"] if masked else value["value"]
         values = tuple(wanted) if isinstance(wanted, list) else (wanted,)
         if len(values) != 1 and not (values and op in ("SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ")):
             self.fail(table, "value", f"`{op}` compares with one value, not with {len(values)}", "", index)
@@ -287,18 +401,22 @@ class _Reader:
     def refuse_idle(self, policy: Policy) -> None:
         """A rule that can change nothing is a mistake: an earlier one takes it all, or a group allows the rest anyway."""
         grouped = {name: group for group in policy.groups for name in GROUPS[group]}
+        places: dict[str, list[int]] = {}
+        for index, rule in enumerate(policy.rules):
+            for name in rule.names:
+                places.setdefault(name, []).append(index)
         for name, rows in policy.rows.items():
-            mine = [index for index, rule in enumerate(policy.rules) if name in rule.names]
+            mine = places.get(name, [])
             for index, left in zip(mine, in_order([row for row, _ in rows]), strict=False):  # a group's row is the last
                 if not left:
                     detail = f"`{name}` is never reached here: earlier rules answer all of it"
                     word = next((w for w in policy.rules[index].written if w == name), "names")
                     self.fail(
-                        "seccomp.rules", word, detail, "rules are read in order, the first that matches wins", index
+                        "seccomp.syscalls", word, detail, "rules are read in order, the first that matches wins", index
                     )
             if mine and name in grouped and all(policy.rules[i].answer.action == ALLOW for i in mine):
                 detail = f"`{name}` is allowed by {grouped[name]} whatever its arguments are"
-                self.fail("seccomp.rules", name, detail, "add a last rule for it that refuses the rest", mine[0])
+                self.fail("seccomp.syscalls", name, detail, "add a last rule for it that refuses the rest", mine[0])
 
 
 def _is(wanted: str, value: Any) -> bool:
@@ -308,6 +426,13 @@ def _is(wanted: str, value: Any) -> bool:
         return plain or (wanted == "limit" and isinstance(value, dict))
     return {
         "string": isinstance(value, str),
+        "word": isinstance(value, str),
+        "octal string": isinstance(value, str),
+        "duration": isinstance(value, str) or whole,
+        "user": isinstance(value, str) or whole,
+        "size": isinstance(value, str) or (whole and value >= 0),
+        "count": whole and value >= 0,
+        "table of strings": isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
         "integer": whole,
         "true or false": isinstance(value, bool),
         "error number": whole or isinstance(value, str),
@@ -323,6 +448,7 @@ def _article(wanted: str) -> str:
         return 'a number of 0 or more, "unlimited", or {soft = ..., hard = ...}'
     if wanted == "plain limit":
         return 'a number of 0 or more, or "unlimited"'
+    wanted = {"word": "string", "duration": "time", "count": "number of 0 or more"}.get(wanted, wanted)
     return wanted if wanted == "true or false" else f"an {wanted}" if wanted[0] in "aeiou" else f"a {wanted}"
 
 

@@ -11,13 +11,15 @@ import marshal
 import os
 import re
 import stat
-from typing import Any
+from typing import Any, NoReturn
 
-from sandbox import cache, paths
+from sandbox import cache, linux, paths
 from sandbox.errors import SandboxError
 from sandbox.profile import calls, compile, foreign, language
+from sandbox.profile.kept import Profile
 
 _MAX_BYTES = 1 << 20
+_DEPTH = 4  # profiles above each other
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -27,8 +29,8 @@ def load(name: str, seccomp: str = "") -> dict[str, Any]:
     `seccomp`: "" the profile's own, "unconfined", or the absolute path of a JSON profile (OCI or docker form).  The
     result is of marshal's types and is put into the cache.  SandboxError for everything that is not exactly right.
     """
-    path, tried = find(name)
-    profile = language.parse(path, read(path))
+    profile, tried = effective(name)
+    _required(profile)
     fragment = profile.fragment()
     files = [*tried, *_code()]
     rules: dict[str, Any] | None = None
@@ -46,10 +48,87 @@ def load(name: str, seccomp: str = "") -> dict[str, Any]:
         # Packed: a start needs the program only, and 370 names take 0.3 ms to build.
         fragment["linux"]["seccomp"] = marshal.dumps(rules)
         bpf = compile.program(rules)
+    if profile.settings.get("require"):
+        fragment["kernel"] = os.uname().release  # what was required was there under this one
     result = {"fragment": fragment, "bpf": bpf, "files": files}
     if "/" not in name or name.startswith("/"):  # a relative path means another file in another directory
         cache.put(f"{paths.cache()}/profiles", f"{name}|{seccomp}", result, depends=files)
     return result
+
+
+def effective(name: str) -> tuple[Profile, list[str]]:
+    """Profile `name` with all that it extends, and every file whose appearance or change would alter that."""
+    files: list[str] = []
+    return _follow(*_found(name, files), files, ()), list(dict.fromkeys(files))
+
+
+def _found(name: str, files: list[str]) -> tuple[str, str]:
+    path, tried = find(name)
+    files += tried
+    return path, read(path)
+
+
+def _follow(path: str, text: str, files: list[str], above: tuple[str, ...]) -> Profile:
+    """The profile in `path`, below the files `above` that extend it."""
+
+    def extend(word: str) -> Profile:
+        def refuse(detail: str, hint: str = "") -> NoReturn:
+            raise SandboxError("extend profile", word, errno.EINVAL, detail, hint)
+
+        if len(above) >= _DEPTH:
+            refuse(f"more than {_DEPTH} profiles extend each other")
+        if word.startswith("./"):
+            folder = os.path.realpath(os.path.dirname(path))
+            target = os.path.realpath(os.path.join(folder, word))
+            if os.path.commonpath([folder, target]) != folder:
+                refuse("it lies outside of the folder of this profile")
+            files.append(os.path.abspath(os.path.join(os.path.dirname(path), word)))
+            found = (target, read(target))
+        elif "/" in word or not _NAME.fullmatch(word):
+            refuse("it is neither a name nor a path that begins with `./`")
+        else:
+            # A profile of one's own may have the name of the one that it extends: then the next one of that name is meant.
+            candidates = [f"{folder}/{word}.toml" for folder in folders()]
+            chosen = next((c for c in candidates if os.path.lexists(c) and c not in (path, *above)), "")
+            if not chosen:
+                looped = any(c in (path, *above) for c in candidates)
+                refuse(
+                    "it extends itself" if looped else "there is no profile of this name", language.near(word, names())
+                )
+            files.extend(candidates)
+            found = (chosen, read(chosen))
+        real = [os.path.realpath(p) for p in (path, *above)]
+        if os.path.realpath(found[0]) in real:
+            refuse("it extends itself")
+        return _follow(*found, files, (path, *above))
+
+    return language.parse(path, text, extend)
+
+
+def _required(profile: Profile) -> None:
+    """SandboxError when the machine lacks what the profile requires."""
+    for word in profile.settings.get("require", ()):
+        cause = lacking(word)
+        if cause:
+            raise SandboxError(
+                "use profile", os.path.basename(profile.path), errno.EOPNOTSUPP, f"it requires {word}: {cause}",
+                "`sbx doctor` shows what this machine has",
+            )  # fmt: skip
+
+
+def lacking(word: str) -> str:
+    """Why this machine does not have what `require` calls `word`, or ""."""
+    name, _, least = word.partition(">=")
+    if name == "landlock":
+        try:
+            abi = linux.landlock_abi()
+        except OSError as error:
+            return f"{error.strerror}"
+        return f"the kernel has version {abi}" if abi < int(least or 1) else ""
+    if name == "cgroups":
+        return "" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "there is no cgroup v2"
+    path = {"seccomp": "/proc/sys/kernel/seccomp/actions_avail", "user_namespaces": "/proc/self/ns/user"}[name]
+    return "" if os.path.exists(path) else "the kernel does not have it"
 
 
 def folders() -> list[str]:
@@ -131,5 +210,17 @@ def _code() -> list[str]:
     here = os.path.dirname(os.path.abspath(__file__))
     return [
         f"{here}/{name}.py"
-        for name in ("calls", "compile", "foreign", "groups", "language", "load", "patterns", "policy")
+        for name in (
+            "calls",
+            "compile",
+            "foreign",
+            "groups",
+            "language",
+            "load",
+            "patterns",
+            "policy",
+            "schema",
+            "kept",
+            "merging",
+        )
     ]

@@ -69,6 +69,12 @@ class Rule:
     args: tuple[Comparison, ...] = ()
     written: tuple[str, ...] = ()  # the names as the file has them, groups included
     comment: str = ""
+    origin: str = field(default="", compare=False)  # FILE:LINE
+    plain: bool = False  # from a list such as `allow`, not from a table of its own
+
+    @property
+    def condition(self) -> str:
+        return " and ".join(str(arg) for arg in self.args)
 
     def patterns(self) -> list[Pattern]:
         return patterns.combine([(c.index, c.pairs()) for c in self.args])

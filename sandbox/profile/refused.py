@@ -2,16 +2,14 @@
 
 import errno
 import os
-import re
 from typing import Any
 
 from sandbox.errors import SandboxError, printable
-from sandbox.profile import calls, language, load, patterns
+from sandbox.profile import calls, load, patterns
 from sandbox.profile.groups import GROUPS
 from sandbox.profile.policy import Policy, Rule
 
 _SHOWN = 20  # lines; the report has them all
-_RULE = re.compile(r"^[ \t]*\[\[[ \t]*seccomp[ \t]*\.[ \t]*rules[ \t]*\]\]", re.MULTILINE)
 
 
 def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
@@ -20,7 +18,7 @@ def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[
     `rule` is FILE:LINE of a profile, or the JSON profile's path.
     """
     names = {number: name for name, number in calls.table(calls.machine()).items()}
-    path, policy, lines = _policy(profile, seccomp)
+    path, policy = _policy(profile, seccomp)
     found = []
     for number, code, process, count, pid, args in records:
         name = names.get(number, f"call {number}")
@@ -29,7 +27,7 @@ def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[
         found.append(
             {
                 "call": name, "errno": errno.errorcode.get(code, str(code)), "count": count, "process": process, "pid": pid,
-                "args": list(args), "rule": f"{path}:{lines[rule[0]]}" if rule and rule[0] < len(lines) else path,
+                "args": list(args), "rule": rule[1].origin if rule else path,
                 "advice": _advice(name, rule[1] if rule else None, alone),
             }
         )  # fmt: skip
@@ -61,17 +59,15 @@ def report(profile: str, seccomp: str, records: list[tuple[Any, ...]], about: di
         raise SandboxError.of("write report", path, error) from None
 
 
-def _policy(profile: str, seccomp: str) -> tuple[str, Policy | None, list[int]]:
-    """(file, its rules, the line of each rule); of a JSON profile the path only."""
+def _policy(profile: str, seccomp: str) -> tuple[str, Policy | None]:
+    """(file, its rules); of a JSON profile the path only."""
     if seccomp:
-        return seccomp, None, []
+        return seccomp, None
     try:
-        path, _ = load.find(profile)
-        text = load.read(path)
-        policy = language.parse(path, text).policy
+        found, _ = load.effective(profile)
     except SandboxError:  # it was changed or removed meanwhile
-        return profile, None, []
-    return path, policy, [text.count("\n", 0, match.start()) + 1 for match in _RULE.finditer(text)]
+        return profile, None
+    return found.path, found.policy
 
 
 def _rule(policy: Policy, name: str, args: tuple[int, ...]) -> tuple[int, Rule] | None:

@@ -1,11 +1,16 @@
 """A profile as text: for `sbx profile show`, and the tables in docs/profiles.md.  (cold)"""
 
 from sandbox.profile.groups import GROUPS
-from sandbox.profile.language import UNLIMITED, Profile
+from sandbox.profile.kept import UNLIMITED, Profile
+from sandbox.profile.schema import TABLES
 
 
 def _limit(value: int) -> str:
     return "unlimited" if value == UNLIMITED else str(value)
+
+
+def _value(value: object) -> str:
+    return " ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _rows(profile: Profile) -> list[tuple[str, str, str]]:
@@ -36,6 +41,8 @@ def text(profile: Profile) -> str:
         lines.append(f"rlimit          {kind.removeprefix('RLIMIT_').lower()} soft {_limit(soft)} hard {_limit(hard)}")
     lines += [f"masked          {path}" for path in profile.masked_paths]
     lines += [f"read-only       {path}" for path in profile.readonly_paths]
+    lines += [f"{key:<15} {_value(value)}" for key, value in profile.settings.items()]
+    lines += [f"extends         {path}" for path in profile.files[1:]]
     for names, condition, answer in _rows(profile):
         lines.append(f"seccomp         {answer:<13} {names}{f' if {condition}' if condition else ''}")
     used = [*profile.policy.groups, *(w for r in profile.policy.rules for w in r.written if w in GROUPS)]
@@ -62,6 +69,22 @@ def markdown(profile: Profile) -> str:
     comments = [rule.comment for rule in profile.policy.rules]
     for (names, condition, answer), comment in zip(_rows(profile), [*comments, "", "", ""], strict=False):
         lines.append(f"| {names} | {condition.replace('|', chr(92) + '|')} | {answer} | {comment} |")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_language() -> str:
+    """Every key of the language."""
+    lines = ["| table | key | value | a profile that extends may change it |", "|---|---|---|---|"]
+    for table, keys in TABLES.items():
+        if table == "rlimits":
+            about = 'number, `"unlimited"`, or `{ soft = ..., hard = ... }`; units as in getrlimit(2)'
+            lines.append(f"| `[rlimits]` | {' '.join(f'`{key}`' for key in keys)} | {about} | only lower |")
+            continue
+        for name, key in keys.items():
+            if key.kind != "table":
+                lines.append(
+                    f"| {f'`[{table}]`' if table else '(top)'} | `{name}` | {key.kind}{': ' if key.about else ''}{key.about} | {key.merge} |"
+                )
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from sandbox.profile import language, load, show
+from sandbox.profile import language, load, schema, show
 from sandbox.profile.patterns import OPERATORS
 from sandbox.profile.policy import ACTIONS
 
@@ -13,7 +13,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs/profiles.md"
 
 def generated() -> dict[str, str]:
     path = f"{load.folders()[-1]}/default.toml"
-    return {"default": show.markdown(language.parse(path, load.read(path))), "groups": show.markdown_groups()}
+    return {"default": show.markdown(language.parse(path, load.read(path))), "groups": show.markdown_groups(),
+            "language": show.markdown_language()}  # fmt: skip
 
 
 def filled(text: str) -> str:
@@ -33,7 +34,7 @@ def test_tables_are_those_of_the_real_profile() -> None:
 
 def test_every_key_operator_and_action_is_described() -> None:
     text = DOCS.read_text().split("## The profile `default`")[0]
-    words = {key for keys in language.KEYS.values() for key, kind in keys.items() if kind is not None}
+    words = {key for keys in schema.TABLES.values() for key, kind in keys.items() if kind.kind != "table"}
     words |= {*OPERATORS, *ACTIONS}
     assert {word for word in words if f"`{word}`" not in text} == set()
 

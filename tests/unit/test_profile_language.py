@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sandbox.errors import SandboxError
-from sandbox.profile import calls, language, load
+from sandbox.profile import calls, language, load, schema
 from sandbox.profile.policy import Answer
 
 GOOD = """\
@@ -15,7 +15,7 @@ description = "a test"
 keep = ["CHOWN", "CAP_KILL"]
 
 [process]
-no_new_privileges = true
+noNewPrivileges = true
 
 [rlimits]
 nofile = { soft = 256, hard = 1024 }
@@ -23,23 +23,23 @@ core = 0
 stack = "unlimited"
 
 [filesystem]
-masked_paths = ["/proc/kcore"]
-readonly_paths = []
+maskedPaths = ["/proc/kcore"]
+readonlyPaths = []
 
 [seccomp]
-default_action = "SCMP_ACT_ERRNO"
-default_errno_ret = "ENOSYS"
+defaultAction = "SCMP_ACT_ERRNO"
+defaultErrnoRet = "ENOSYS"
 groups = ["@file-io", "@process"]
 
-[[seccomp.rules]]
+[[seccomp.syscalls]]
 names = ["personality"]
 action = "SCMP_ACT_ALLOW"
 args = [{ index = 0, op = "SCMP_CMP_EQ", value = 0 }]
 
-[[seccomp.rules]]
+[[seccomp.syscalls]]
 names = ["@mount", "ptrace"]
 action = "SCMP_ACT_ERRNO"
-errno_ret = 1
+errnoRet = 1
 comment = "no"
 """
 
@@ -79,17 +79,21 @@ def test_a_good_profile_becomes_a_fragment() -> None:
     }
 
 
-@pytest.mark.parametrize(("table", "key"), [(table, key) for table in language.KEYS for key in language.KEYS[table]])
+@pytest.mark.parametrize(("table", "key"), [(table, key) for table in schema.TABLES for key in schema.TABLES[table]])
 def test_every_misspelt_key_is_an_error_with_the_right_one_as_hint(table: str, key: str) -> None:
     typo = key[:-1] + ("" if len(key) > 4 else "q")
-    if typo in language.KEYS[table]:
+    if typo in schema.TABLES[table]:
         return
     extra = {
         "": f"{typo} = 1\n{GOOD}",
         "rlimits.*": GOOD.replace("{ soft = 256,", f"{{ {typo} = 1, soft = 256,"),
-        "seccomp.rules": f"{GOOD}{typo} = 1\n",
-        "seccomp.rules.args": GOOD.replace("{ index = 0,", f"{{ {typo} = 1, index = 0,"),
+        "seccomp.syscalls": f"{GOOD}{typo} = 1\n",
+        "seccomp.syscalls.args": GOOD.replace("{ index = 0,", f"{{ {typo} = 1, index = 0,"),
+        "filesystem.mounts": f"{GOOD}\n[[filesystem.mounts]]\n{typo} = 1\n",
+        "test": f"{GOOD}\n[[test]]\n{typo} = 1\n",
     }.get(table) or GOOD.replace(f"[{table}]\n", f"[{table}]\n{typo} = 1\n")
+    if extra == GOOD:
+        extra = f"{GOOD}\n[{table}]\n{typo} = 1\n"
     error = wrong(extra)
     assert f"unknown key `{typo}`" in error.detail
     assert "did you mean" in error.hint or len(key) < 4
@@ -100,9 +104,9 @@ def test_every_misspelt_key_is_an_error_with_the_right_one_as_hint(table: str, k
 _KINDS = {"a string": '"false"', "a number": "3", "a flag": "true", "a list": "[1]", "a table": "{ x = 1 }",
           "a fraction": "1.5", "a date": "2024-01-01"}  # fmt: skip
 _RIGHT = {
-    "description": {"a string"}, "keep": set(), "no_new_privileges": {"a flag"}, "core": {"a number"},
-    "masked_paths": set(), "default_action": set(), "default_errno_ret": {"a number"}, "groups": set(),
-    "names": set(), "action": set(), "errno_ret": {"a number"}, "args": set(), "comment": {"a string"},
+    "description": {"a string"}, "keep": set(), "noNewPrivileges": {"a flag"}, "core": {"a number"},
+    "maskedPaths": set(), "defaultAction": set(), "defaultErrnoRet": {"a number"}, "groups": set(),
+    "names": set(), "action": set(), "errnoRet": {"a number"}, "args": set(), "comment": {"a string"},
     "capabilities": set(), "process": set(), "rlimits": set(), "filesystem": set(), "seccomp": set(),
 }  # fmt: skip
 
@@ -113,7 +117,7 @@ def test_wrong_types_are_errors(key: str, kind: str) -> None:
     value = _KINDS[kind]
     if f"[{key}]" in GOOD:  # a table: replaced as a whole
         lines = f"{key} = {value}\n" + re.sub(rf"\n\[{key}\]\n(?:[^\[].*\n|\n)*", "\n", GOOD)
-        lines = re.sub(r"\n\[\[seccomp\.rules\]\]\n(?:[^\[].*\n|\n)*", "\n", lines) if key == "seccomp" else lines
+        lines = re.sub(r"\n\[\[seccomp\.syscalls\]\]\n(?:[^\[].*\n|\n)*", "\n", lines) if key == "seccomp" else lines
     else:
         lines = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", GOOD)
     if kind in _RIGHT[key]:
@@ -139,7 +143,7 @@ def test_wrong_types_are_errors(key: str, kind: str) -> None:
         ('"SCMP_ACT_ERRNO"\ndefault', '"SCMP_ACT_NOTIFY"\ndefault', 19, "not supported", ""),
         ('"ENOSYS"', '"ENOSY"', 20, "unknown error `ENOSY`", "ENOSYS"),
         ('"ENOSYS"', "0", 20, "between 1 and 4095", ""),
-        ('default_errno_ret = "ENOSYS"\n', "", 19, "must have the key `default_errno_ret`", ""),
+        ('defaultErrnoRet = "ENOSYS"\n', "", 19, "must have the key `defaultErrnoRet`", ""),
         ('"@file-io"', '"@file-oi"', 21, "unknown group `@file-oi`", "@file-io"),
         ('["personality"]', '["personalty"]', 24, "unknown system call `personalty`", "`personality`"),
         ('["personality"]', "[]", 24, "must not be empty", ""),
@@ -151,12 +155,12 @@ def test_wrong_types_are_errors(key: str, kind: str) -> None:
         ("value = 0", "value = -1", 26, "does not fit", ""),
         ("value = 0", "value = []", 26, "compares with one value", ""),
         ("value = 0", "value = 0, width = 16", 26, "32 or 64", ""),
-        ("value = 0", "value = 0, value_two = 1", 26, "`value_two`", ""),
-        ('"SCMP_CMP_EQ", value = 0', '"SCMP_CMP_MASKED_EQ", value = 1, value_two = 2', 26, "never be true", ""),
+        ("value = 0", "value = 0, valueTwo = 1", 26, "`valueTwo`", ""),
+        ('"SCMP_CMP_EQ", value = 0', '"SCMP_CMP_MASKED_EQ", value = 1, valueTwo = 2', 26, "never be true", ""),
         ('"SCMP_CMP_EQ", value = 0', '"SCMP_CMP_LT", value = 0', 26, "never be true", ""),
         ("value = 0 }", "value = 0 }, { index = 0, op = 'SCMP_CMP_EQ', value = 1 }", 26, "only once", "second rule"),
         ('"@mount", "ptrace"', '"@mount", "ptrace", "personality", "mount"', 0, "", ""),
-        ("errno_ret = 1", 'errno_ret = "EPREM"', 31, "unknown error `EPREM`", "EPERM"),
+        ("errnoRet = 1", 'errnoRet = "EPREM"', 31, "unknown error `EPREM`", "EPERM"),
         ("\n[process]", "\n[proces]", 6, "unknown key `proces`", "`process`"),
         ("[filesystem]", "[[filesystem]]", 14, "must be a table", ""),
         ('description = "a test"', 'description = "a test', 1, "not TOML", ""),
@@ -176,7 +180,7 @@ def test_errors_name_the_line(old: str, new: str, line: int, detail: str, hint: 
 
 
 def test_a_rule_that_is_never_reached_is_an_error() -> None:
-    later = '\n[[seccomp.rules]]\nnames = ["ptrace"]\naction = "SCMP_ACT_ALLOW"\n'
+    later = '\n[[seccomp.syscalls]]\nnames = ["ptrace"]\naction = "SCMP_ACT_ALLOW"\n'
     error = wrong(GOOD + later)
     assert "`ptrace` is never reached here" in error.detail
     assert error.subject == f"/x/test.toml:{len(GOOD.splitlines()) + 3}"
@@ -186,19 +190,19 @@ def test_a_rule_that_is_never_reached_is_an_error() -> None:
 def test_nothing_is_assumed_for_a_missing_table(table: str) -> None:
     text = re.sub(rf"\n\[{table}\]\n(?:[^\[].*\n|\n)*", "\n", GOOD)
     if table == "seccomp":
-        text = re.sub(r"\n\[\[seccomp\.rules\]\]\n(?:[^\[].*\n|\n)*", "\n", text)
+        text = re.sub(r"\n\[\[seccomp\.syscalls\]\]\n(?:[^\[].*\n|\n)*", "\n", text)
     assert f"the table [{table}] is missing" in wrong(text).detail
 
 
 def test_unknown_calls_of_newer_kernels_can_be_marked_optional() -> None:
-    text = GOOD + '\n[[seccomp.rules]]\nnames = ["call_of_2030", "getcpu"]\naction = "SCMP_ACT_ALLOW"\n'
+    text = GOOD + '\n[[seccomp.syscalls]]\nnames = ["call_of_2030", "getcpu"]\naction = "SCMP_ACT_ALLOW"\n'
     assert "unknown system call `call_of_2030`" in wrong(text).detail
     profile = language.parse("/x/test.toml", text + "optional = true\n")
     assert profile.policy.answer("getcpu") == Answer("SCMP_ACT_ALLOW")
 
 
 def test_no_new_privileges_is_on_when_not_said() -> None:
-    text = GOOD.replace("[process]\nno_new_privileges = true\n", "")
+    text = GOOD.replace("[process]\nnoNewPrivileges = true\n", "")
     assert language.parse("/x/test.toml", text).no_new_privileges is True
 
 

@@ -17,11 +17,11 @@ description = "{}"
 [capabilities]
 keep = ["KILL"]
 [filesystem]
-masked_paths = []
-readonly_paths = []
+maskedPaths = []
+readonlyPaths = []
 [seccomp]
-default_action = "SCMP_ACT_ERRNO"
-default_errno_ret = "EPERM"
+defaultAction = "SCMP_ACT_ERRNO"
+defaultErrnoRet = "EPERM"
 groups = ["@file-io", "@process"]
 """
 
