@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_ONCE = "once"  # a file that tells `sweep` that the container is removed when it ends, though it has a spec
+
 
 class Container:
     """The folder of one container: `containers/<id>`, locked for as long as one of its processes lives.
@@ -80,6 +82,8 @@ class Container:
         try:
             if "dev.sbx.log" in spec["annotations"]:
                 state.write("spec", (spec, bpf), self.lock)
+                if about["rm"]:
+                    os.close(os.open(_ONCE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.lock))
             state.write("about", {"id": self.id, "maps": self.maps, **about}, self.lock)
         except OSError as error:
             raise SandboxError.of("write", self.directory, error) from None
@@ -160,6 +164,14 @@ def _empty(folder: int) -> None:
             pass
 
 
+def _may_start_again(parent: str, name: str) -> bool:
+    """Whether it has a spec, and is not one of those that are removed when they end."""
+    directory = f"{parent}/{name}"
+    if not os.path.exists(f"{directory}/spec"):
+        return False
+    return not os.path.exists(f"{directory}/{_ONCE}") or not state.Known(parent, name).gone
+
+
 def sweep(container: Container) -> None:
     """Remove what containers left whose keeper and cli were killed: their folders are not locked any more."""
     try:
@@ -167,8 +179,8 @@ def sweep(container: Container) -> None:
     except OSError:
         return
     for name in names:
-        if name in (container.id, ".names") or os.path.exists(f"{container.parent}/{name}/spec"):
-            continue  # with a spec it may be started again
+        if name in (container.id, ".names") or _may_start_again(container.parent, name):
+            continue
         try:
             fd = os.open(f"{container.parent}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:

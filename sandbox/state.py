@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MARSHAL = 4  # read by all versions of Python there are
+_BLOCK = 4096  # bytes: what a small file has on most disks
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEFT = (
     "amber", "bold", "brave", "bright", "calm", "clever", "cosmic", "eager", "fair", "gentle", "golden", "happy", "keen",
@@ -40,17 +41,36 @@ _RIGHT = (
 def write(name: str, value: "Any", folder: int | None = None) -> None:
     """Put the record `value` under `name` in `folder` (a descriptor; the working directory), whole or not at all."""
     fresh = f".new-{name}-{os.getpid()}"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+    data = marshal.dumps(value, _MARSHAL)
     try:
-        data = marshal.dumps(value, _MARSHAL)
-        while data:
-            data = data[os.write(fd, data) :]
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        except OSError:
+            os.unlink(fresh, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)
     except OSError:
-        os.unlink(fresh, dir_fd=folder)
-        raise
+        if name != "ended":
+            raise
+        _write_over_state(value, folder)
+        return
+    os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _write_over_state(ended: "dict[str, Any]", folder: int | None) -> None:
+    """On a full disk the end goes where the start was recorded, which is not needed any more: its block is there."""
+    data = marshal.dumps(ended, _MARSHAL)
+    if len(data) > _BLOCK:
+        data = marshal.dumps({"code": ended["code"], "finished": ended["finished"], "reason": ""}, _MARSHAL)
+    fd = os.open("state", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.pwrite(fd, data, 0)
     finally:
         os.close(fd)
-    os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename("state", "ended", src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def read(directory: str, name: str) -> "Any":
@@ -144,13 +164,20 @@ def find(parent: str, word: str) -> "Known":
             found = found or [name for name in names if made_up_name(name) == word]
             if len(found) > 1:
                 raise SandboxError(
-                    "find container", word, detail=f"{len(found)} ids begin so", hint="give more digits; `sbx ps -a`"
+                    "find container",
+                    word,
+                    detail=f"more than one container: {len(found)} ids begin so",
+                    hint="give more digits; `sbx ps -a`",
                 )
             id_ = found[0] if found else ""
     known = Known(parent, id_) if id_ else None
     if known is None or known.gone or not known.about:
         raise SandboxError(
-            "find container", word, ENOENT, "no container with that name or id", "`sbx ps -a` lists all containers"
+            "find container",
+            word,
+            ENOENT,
+            f'no container with name or ID "{word}" found: no such container',
+            "`sbx ps -a` lists all containers",
         )
     return known
 

@@ -121,7 +121,7 @@ def test_what_can_not_be_started(live, words, line, code):
 def test_no_such_container(own_box, refused):
     refused(
         own_box.sbx("exec", "nosuch", "true"),
-        "find container `nosuch`: no container with that name or id",
+        'find container `nosuch`: no container with name or ID "nosuch" found: no such container',
         125,
         "`sbx ps -a`",
     )

@@ -116,7 +116,10 @@ def test_cp_of_archives(container, tmp_path):
         (("/etc", "c:/etc/passwd"), "copy to `/etc/passwd`: a folder can not be copied over a file"),
         (("/etc/passwd", "/tmp"), "copy: one of the two must be CONTAINER:PATH, and the other not"),
         (("c:/etc/passwd", "c:/tmp"), "copy: one of the two must be CONTAINER:PATH, and the other not"),
-        (("nosuch:/etc/passwd", "/tmp"), "find container `nosuch`: no container with that name or id"),
+        (
+            ("nosuch:/etc/passwd", "/tmp"),
+            'find container `nosuch`: no container with name or ID "nosuch" found: no such container',
+        ),
     ],
 )
 def test_cp_of_what_can_not_be(sbx_in, words, message):
