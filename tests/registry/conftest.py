@@ -1,23 +1,15 @@
 """Registries for tests: Debian's docker-registry with TLS and htpasswd or tokens, and a hostile server of our own."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile import Hostile
-from registries import Registry, TokenServer, make_certificates, start_registry, stop_registry, with_password
+from registries import Registry, TokenServer, make_certificates, needed, start_registry, stop_registry, with_password
 
 from sandbox.registry import transport
-
-
-def _programs(*names: str) -> None:
-    """Skip where a distribution has no package of these (setup/packages); fail in CI, where they are installed."""
-    missing = [name for name in names if shutil.which(name) is None]
-    if missing:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +73,7 @@ def hostile(certificates: Path) -> Iterator[Callable[..., Hostile]]:
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Registry]:
     """docker-registry with TLS and htpasswd: USER, PASSWORD."""
-    _programs("docker-registry", "htpasswd")
+    needed("docker-registry", "htpasswd")
     folder = tmp_path_factory.mktemp("registry")
     running = start_registry(folder, certificates, with_password(folder))
     yield running
@@ -93,7 +85,7 @@ def token_registry(
     tmp_path_factory: pytest.TempPathFactory, certificates: Path
 ) -> Iterator[tuple[Registry, TokenServer]]:
     """docker-registry that wants bearer tokens, and the server that gives them."""
-    _programs("docker-registry")
+    needed("docker-registry")
     folder = tmp_path_factory.mktemp("token-registry")
     tokens = TokenServer(certificates, folder)
     running = start_registry(folder, certificates, {"token": {

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import pytest
 from hostile import Hostile, Request
 
 USER, PASSWORD = "me", "s3cret-pass:word"
@@ -55,6 +58,13 @@ def with_password(folder: Path) -> dict[str, Any]:
     """The setting that lets USER in with PASSWORD, and nobody else."""
     subprocess.run(["htpasswd", "-Bbc", str(folder / "htpasswd"), USER, PASSWORD], check=True, capture_output=True)
     return {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+
+
+def needed(*names: str) -> None:
+    """Skip where a distribution has no package of these (setup/packages); fail in CI, where they are installed."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"not installed: {', '.join(missing)}")
 
 
 def start_registry(folder: Path, certificates: Path, auth: dict[str, Any]) -> Registry:

@@ -17,13 +17,23 @@ from support import Sbx, clean_environment, launcher_path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "registry"))
 
 from hostile import Hostile
-from registries import Registry, free_port, insecure, make_certificates, start_registry, stop_registry, with_password
+from registries import (
+    Registry,
+    free_port,
+    insecure,
+    make_certificates,
+    needed,
+    start_registry,
+    stop_registry,
+    with_password,
+)
 
 Tool = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    needed("docker-registry", "skopeo")
     folder = tmp_path_factory.mktemp("registry")
     port = free_port()
     (folder / "config.yml").write_text(json.dumps({
@@ -53,6 +63,7 @@ def pushed(registry: Registry) -> str:
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Path]]:
     """(docker-registry with TLS and a password, a folder of certs.d with its CA)."""
+    needed("docker-registry", "htpasswd")
     folder = tmp_path_factory.mktemp("secured")
     certificates = make_certificates(folder)
     trusting = tmp_path_factory.mktemp("certs.d")
@@ -80,6 +91,7 @@ def hostile() -> Iterator[Hostile]:
 @pytest.fixture
 def podman(tmp_path: Path) -> Iterator[Tool]:
     """podman with a store and a run-time folder of this test's own (of at most 50 characters)."""
+    needed("podman")
     runtime = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
     command = ["env", f"XDG_RUNTIME_DIR={runtime}", "podman", "--root", tmp_path / "podman", "--runroot", runtime / "r"]
     command += ["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--storage-driver", "vfs"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import images
 import pytest
-from registries import PASSWORD, USER, Registry
+from registries import PASSWORD, USER, Registry, needed
 from support import Sbx, leftovers
 
 Tool = Callable[..., str]
@@ -159,6 +159,7 @@ def test_copy_between_all_transports_keeps_the_image(mover: Sbx, pushed: str, sk
     # Plain layers of the docker-archive stay as they are in a copy; the other layout's images stay too.
     ok(mover("copy", "-q", f"docker://{pushed}/busybox:latest", f"oci:{tmp_path}/oci:name:2"))
     assert skopeo(f"oci:{tmp_path}/oci:name:1") == skopeo(steps[0])
+    needed("umoci")
     images.call("umoci", "unpack", "--rootless", "--image", f"{tmp_path}/oci:name:2", tmp_path / "bundle")
     assert (tmp_path / "bundle/rootfs/bin/busybox").exists()
     images.remove_tree(tmp_path / "bundle")
@@ -340,6 +341,7 @@ def test_what_others_make_is_run_by_us(mover: Sbx, pushed: str, podman: Tool, tm
         assert ok(mover("run", "--pull=never", made, "cat", "/made")) == "built\n"
     # umoci unpacks what we copy, and changes it; podman takes that from the registry.
     ok(mover("copy", "-q", f"store:{made}", f"oci:{tmp_path}/layout:made"))
+    needed("umoci")
     images.call("umoci", "unpack", "--rootless", "--image", f"{tmp_path}/layout:made", tmp_path / "bundle")
     assert (tmp_path / "bundle/rootfs/made").read_text() == "built\n"
     (tmp_path / "bundle/rootfs/made").write_text("changed\n")
