@@ -4,7 +4,7 @@ import os
 import time
 
 from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
-from sandbox.errors import EINVAL, SandboxError
+from sandbox.errors import EINVAL, SandboxError, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def build(
     _process(spec, opts, config, command)
     profiles.merge(spec, fragment)
     _namespaces(spec, opts, network, container)
+    if opts["publish"] or opts["publish_all"]:
+        _publish(spec, opts, config, network)
     _user(spec, opts, config, container)
     values.capabilities(spec, fragment["process"]["capabilities"], opts["cap_add"], opts["cap_drop"])
     values.limits(spec, opts["ulimit"])
@@ -58,12 +60,21 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "stop_timeout": values.seconds(opts["stop_timeout"], "--stop-timeout") if opts["stop_timeout"] else 10.0,
         "network": spec["annotations"]["dev.sbx.network"],
         "log": "dev.sbx.log" in spec["annotations"],
+        "ports": _ports(spec),
         "volumes": [
             line.rpartition("=")[2].partition(",")[0]
             for line in spec["annotations"].get("dev.sbx.volumes", "").split("\n")
             if line
         ],
     }
+
+
+def _ports(spec: "dict[str, Any]") -> "list[dict[str, Any]]":
+    if "dev.sbx.ports" not in spec["annotations"]:
+        return []
+    from sandbox import ports
+
+    return ports.rows(spec["annotations"]["dev.sbx.ports"])
 
 
 def _life(spec: "dict[str, Any]", opts: "Options") -> None:
@@ -212,6 +223,24 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
     spec["hostname"] = hostname
     if not opts["unsetenv_all"] and oci.environment(spec, "HOSTNAME") is None:
         oci.set_environment(spec, "HOSTNAME", hostname)
+
+
+def _publish(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", network: str) -> None:
+    from sandbox import ports
+
+    if network == "host":
+        tell("--network host: the command listens on this machine's own ports, --publish changes nothing")
+        return
+    exposed = [*opts["expose"], *(config.get("ExposedPorts") or [])] if opts["publish_all"] else []
+    found = ports.parse(opts["publish"], exposed)
+    if network == "none" and found:
+        raise SandboxError(
+            "publish port", str(found[0][3]), detail="the container has no network",
+            hint="--network pasta or --network slirp4netns; SBX_NETWORK sets what is taken without --network",
+        )  # fmt: skip
+    ports.check(found)  # once more by the keeper; here the answer comes before anything is made
+    if found:
+        spec["annotations"]["dev.sbx.ports"] = ports.text(found)
 
 
 def _user(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", container: containers.Container) -> None:

@@ -216,6 +216,8 @@ class Keeper:
             names.add("refusals")
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
+            if "dev.sbx.ports" in self.annotations:
+                names.add("ports")
         if self.spec["process"]["terminal"] and not self._is_kept():
             names.add("console")
         for name in names:
@@ -345,7 +347,7 @@ class Keeper:
         if network in ("slirp4netns", "pasta"):
             from sandbox import net_slirp
 
-            self.helper = net_slirp.start(network, self.host_pid)
+            self.helper = net_slirp.start(network, self.host_pid, self.annotations.get("dev.sbx.ports", ""))
         if self.spec["process"]["terminal"]:
             self._take_terminal()
             _send(self.init, "go")
@@ -556,6 +558,10 @@ class Keeper:
             os.kill(self.pid, SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+        if self.helper and "dev.sbx.ports" in self.annotations:
+            # Its ports are free again before anybody is told that we have ended.
+            os.kill(self.helper, SIGKILL)
+            os.waitpid(self.helper, 0)
         if self.root >= 0:
             os.close(self.root)
 

@@ -24,17 +24,18 @@ SLIRP4NETNS = (
     "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp",
     f"--ready-fd={_READY_FD}", "--netns-type=path", f"/proc/self/fd/{_NETNS_FD}", "tap0",
 )  # fmt: skip
+_CLOSED = ("-t", "none", "-u", "none", "-T", "none", "-U", "none")  # what is forwarded: in, in, out, out
 PASTA = (
     "pasta", "--config-net", "--quiet", "--pid", _PID, "--netns-only",
     "--ns-ifname", "tap0", "-a", ADDRESS, "-n", "24", "-g", GATEWAY, "-D", "none", "--dns-forward", NAMESERVER,
-    "--no-map-gw", "--mtu", "65520", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--ipv4-only",
+    "--no-map-gw", "--mtu", "65520", "--ipv4-only", *_CLOSED,
 )  # fmt: skip
 
 
-def start(program: str, pid: int) -> int:
+def start(program: str, pid: int, published: str = "") -> int:
     """Connect the network namespace of process `pid` (as the host numbers it); returns the helper's pid when it is up.
 
-    Errors: SandboxError with the program's own last words.
+    `published`: lines of dev.sbx.ports, see ports.py.  Errors: SandboxError with the program's own last words.
     """
     path = userns.find(program)
     if not path:
@@ -52,12 +53,21 @@ def start(program: str, pid: int) -> int:
         if error.errno in (1, EACCES):
             hint = "/dev/net/tun must be readable and writable for everyone; `sudo chmod 666 /dev/net/tun`"
         raise SandboxError.of("open network device", "/dev/net/tun", error, hint) from None
+    given: list[tuple[str, str, int, int]] = []
+    if published:
+        from sandbox import ports
+
+        given = ports.read(published)
+        ports.check(given)
     try:
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise SandboxError.of("open network namespace", str(pid), error) from None
     try:
-        helper = _start_pasta(path, pid, namespace) if program == "pasta" else _start_slirp4netns(path, namespace)
+        if program == "pasta":
+            helper = _start_pasta(path, pid, namespace, given)
+        else:
+            helper = _start_slirp4netns(path, namespace, given)
     finally:
         os.close(namespace)
     _let_device_outlive(helper)
@@ -110,28 +120,41 @@ def _spawn(path: str, arguments: tuple[str, ...], *copies: tuple[int, int]) -> i
             caps.apply(held, held, 0, 0)
 
 
-def _start_slirp4netns(path: str, namespace: int) -> int:
-    """slirp4netns stays our child and writes to its ready descriptor."""
+def _start_slirp4netns(path: str, namespace: int, given: "list[tuple[str, str, int, int]]") -> int:
+    """slirp4netns stays our child and writes to its ready descriptor; then it is told of the published ports."""
+    words: tuple[str, ...] = SLIRP4NETNS
+    if given:
+        from sandbox import ports
+
+        ports.remove_socket()
+        words = (*SLIRP4NETNS[:1], f"--api-socket={ports.API}", *SLIRP4NETNS[1:])
     read, write = os.pipe()
     try:
-        helper = _spawn(path, SLIRP4NETNS, (namespace, _NETNS_FD), (write, _READY_FD))
+        helper = _spawn(path, words, (namespace, _NETNS_FD), (write, _READY_FD))
     finally:
         os.close(write)
     ready = os.read(read, 1)
     os.close(read)
     if not ready:
         raise died(os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]), "slirp4netns")
+    if given:
+        ports.forward(given, ADDRESS)
     return helper
 
 
-def _start_pasta(path: str, pid: int, namespace: int) -> int:
+def _start_pasta(path: str, pid: int, namespace: int, given: "list[tuple[str, str, int, int]]") -> int:
     """pasta goes to the background when it is ready; its orphan is our child, since we are pid 1 here.
 
     It gets the namespace by descriptor, because it has given up the right to look at other processes when it opens it.
     Since 2025 it keeps that right, and closes all descriptors that it inherits: then by the path of a process.
     """
+    words: tuple[str, ...] = PASTA
+    if given:
+        from sandbox import ports
+
+        words = (*PASTA[: -len(_CLOSED)], *ports.pasta_arguments(given), *_CLOSED[4:])
     for name in (f"/proc/self/fd/{_NETNS_FD}", f"/proc/{pid}/ns/net"):
-        child = _spawn(path, (*PASTA, "--netns", name), (namespace, _NETNS_FD))
+        child = _spawn(path, (*words, "--netns", name), (namespace, _NETNS_FD))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if not status:
             break

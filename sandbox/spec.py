@@ -29,6 +29,7 @@ ANNOTATIONS = {
     "dev.sbx.stdin": "`null`: standard input is /dev/null",
     "dev.sbx.fds": "descriptors above 2 that the command inherits, comma separated",
     "dev.sbx.chown": "destinations of volumes whose files are given to the user, one per line",
+    "dev.sbx.ports": "published ports: PROTOCOL ADDRESS PORT PORT-INSIDE, one per line",
     "dev.sbx.volumes": "volumes of the store: DESTINATION=NAME, `,nocopy` when the image does not fill it, one per line",
     "dev.sbx.idmap": "volumes, `/` the image, whose ids the map is laid over: DESTINATION=DESCRIPTOR, one per line",
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",

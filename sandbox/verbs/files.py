@@ -49,4 +49,9 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(Option("-o --output", VALUE, "FILE", "File to write; standard output if not given."),),
         operands="CONTAINER", least=1, most=1, examples=(("sbx export web -o web.tar", ""),),
     ),
+    "port": Verb(
+        "sandbox.cli.port:main", "List the published ports of a container, or say where one is.", group="Containers",
+        options=(Option("-a --all", FLAG, "", "Of all containers that run."), _LATEST),
+        operands="[CONTAINER [PORT[/tcp|udp]]]", most=2, examples=(("sbx port web 80", ""),),
+    ),
 }  # fmt: skip
