@@ -291,6 +291,8 @@ def _mounts(
         # podman's read-only-tmpfs: programs that need a scratch place find one
         for path in ("/tmp", "/var/tmp", "/run"):
             spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
+    if opts["secret"]:
+        _secrets(spec, opts["secret"], container)
     reader = volumes.Reader(spec, container.directory, sockets=opts["allow_host_socket"])
     if opts["read_only"] or opts["detach"] or opts["name"]:  # else all that it writes is thrown away with it
         for path in image["config"].get("Volumes") or ():
@@ -305,11 +307,27 @@ def _mounts(
         reader.mount(text)
     for text in opts["tmpfs"]:
         reader.tmpfs(text)
+    for text in opts["device"]:
+        reader.device(text)
+    if opts["tz"]:
+        reader.time_zone(opts["tz"])
     reader.finish()
     if reader.named and not isinstance(container, containers.Draft):
         wanted = [(name, anonymous) for name, anonymous, _ in reader.named.values()]
         thrown_away = bool(opts["rm"] or not (opts["detach"] or opts["name"]))
         cold.call("sandbox.life.volumes:ensure", wanted, container.maps, container.id, thrown_away)
+
+
+def _secrets(spec: "dict[str, Any]", texts: "list[str]", container: containers.Container) -> None:
+    """Files below /run/secrets, or variables; a spec that is only shown has neither."""
+    if isinstance(container, containers.Draft):
+        return
+    files, variables = cold.call("sandbox.life.secrets:place", texts, container.directory, container.maps)
+    for source, destination in files:
+        entry = oci.mount(destination, "bind", source, "bind", "ro", "nosuid", "nodev", "noexec", "rprivate")
+        spec["mounts"].append(entry)
+    for name, value in variables:
+        oci.set_environment(spec, name, value)
 
 
 def _bind_file(spec: "dict[str, Any]", container: containers.Container, destination: str, text: str) -> None:

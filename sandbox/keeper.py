@@ -63,7 +63,7 @@ _ROOMS = {
 }
 # What stays of a container that may be started again
 _LASTING = (
-    "about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control", "minder",
+    "about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control", "minder", "secrets",
     "halted",
 )  # fmt: skip
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.

@@ -176,6 +176,30 @@ class Reader:
             words.append("mode=1777")
         self._add(oci.mount(destination, "tmpfs", "tmpfs", *words))
 
+    def device(self, text: str) -> None:
+        """One `--device PATH[:PATH INSIDE][:rwm]`: a node can not be made in a user namespace, so the host's is bound."""
+        source, *rest = text.split(":")
+        letters = rest.pop() if rest and rest[-1] and set(rest[-1]) <= set("rwm") else ""
+        if len(rest) > 1 or not source.startswith("/"):
+            raise SandboxError("read --device", text, EINVAL, hint="the form is /dev/NAME[:/dev/NAME INSIDE][:rwm]")
+        destination = values.absolute(rest[0] if rest else source, "--device")
+        try:
+            kind = os.stat(source).st_mode & 0o170000
+        except OSError as error:
+            raise SandboxError.of("open device", source, error) from None
+        if kind not in (0o020000, 0o060000):
+            raise SandboxError("open device", source, EINVAL, detail="it is no device")
+        if letters and "w" not in letters:
+            raise SandboxError("read --device", text, EINVAL, detail="rights to read only are not to be had")
+        self._add(oci.mount(destination, "bind", os.path.realpath(source), "bind", "nosuid", "noexec", "rprivate"))
+
+    def time_zone(self, name: str) -> None:
+        """`--tz NAME`: the host's file of that zone as /etc/localtime."""
+        path = "/etc/localtime" if name == "local" else f"/usr/share/zoneinfo/{name}"
+        if ".." in name.split("/") or name.startswith("/") or not os.path.isfile(path):
+            raise SandboxError("read --tz", name, ENOENT, "no such time zone on this machine")
+        self._add(oci.mount("/etc/localtime", "bind", os.path.realpath(path), "bind", "ro", *_DEFAULT, "noexec"))
+
     def _add(self, entry: "dict[str, Any]") -> None:
         """A later mount on the same spot replaces the earlier one, as on the command line of podman."""
         destination = entry["destination"]

@@ -56,4 +56,37 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.volume_import:main", "Put the files of a tar archive into a volume.", group="Volumes",
         operands="VOLUME FILE|-", least=2, most=2, examples=(("sbx volume import data data.tar", ""),),
     ),
+    "secret create": Verb(
+        "sandbox.cli.secret_create:main", "Keep a secret for containers.", group="Volumes",
+        options=(
+            Option("--env", FLAG, "", "SOURCE is the name of a variable."), _LABEL,
+            Option("--replace", FLAG, "", "Replace one of that name."),
+        ),
+        operands="NAME SOURCE", least=2, most=2,
+        about="SOURCE is a file, or `-` for standard input. It is kept in the store, readable for you alone, and not encrypted.",
+        examples=(("sbx secret create token token.txt", ""), ("sbx run --secret token IMAGE cat /run/secrets/token", "")),
+    ),
+    "secret ls": Verb(
+        "sandbox.cli.secret_ls:main", "List secrets.", group="Volumes",
+        options=group(
+            "Output", Option("-q --quiet", FLAG, "", "Print ids only."),
+            Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
+            Option("-n --noheading", FLAG, "", "No line of headings."),
+        ),
+        examples=(("sbx secret ls", ""),),
+    ),
+    "secret inspect": Verb(
+        "sandbox.cli.secret_inspect:main", "Print what is known about secrets.", group="Volumes",
+        options=(_FORMAT, Option("--showsecret", FLAG, "", "What it says, too.")), operands="SECRET...", least=1, most=-1,
+        examples=(("sbx secret inspect token", ""),),
+    ),
+    "secret exists": Verb(
+        "sandbox.cli.secret_exists:main", "Exit with 0 when there is such a secret, with 1 when there is none.",
+        group="Volumes", operands="SECRET", least=1, most=1, examples=(("sbx secret exists token", ""),),
+    ),
+    "secret rm": Verb(
+        "sandbox.cli.secret_rm:main", "Forget secrets.", group="Volumes",
+        options=(Option("-a --all", FLAG, "", "Every secret."), Option("-i --ignore", FLAG, "", "One that is not there is no error.")),
+        operands="SECRET...", most=-1, examples=(("sbx secret rm token", ""),),
+    ),
 }  # fmt: skip
