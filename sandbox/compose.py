@@ -35,6 +35,7 @@ def build(
     values.limits(spec, opts["ulimit"])
     values.security(spec, opts["security_opt"])
     _mounts(spec, opts, image, network, container)
+    profiles.finish(spec, fragment)
     spec["root"]["readonly"] = opts["read_only"]
     _annotations(spec, opts, image, network)
     _life(spec, opts)

@@ -213,7 +213,7 @@ RUN = (
         Option("--gidmap", LIST, "IN:OUT:COUNT", "Map group ids."),
         Option("--sysctl", LIST, "NAME=VALUE", "Set a kernel parameter of the container's namespaces."),
         Option("--time-offset", VALUE, "OFFSET", "Shift the clock, as monotonic=SECONDS,boottime=SECONDS."),
-        Option("--privileged", FLAG, "", "Accepted for compatibility.", hidden=True),
+        Option("--privileged", FLAG, "", "The profile `privileged`: no filter, nothing masked; still no rights over the host."),
         Option(
             "--allow-degraded", LIST, "WHAT", "Go on without this protection where the machine can not give it.",
             later=True,

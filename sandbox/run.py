@@ -5,7 +5,7 @@ import sys
 import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
-from sandbox.errors import ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
+from sandbox.errors import EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
 from sandbox.options import RUN
 
 TYPE_CHECKING = False
@@ -33,11 +33,12 @@ def main(opts: "Options", operands: "list[str]") -> int:
             "run", detail="no image given", hint="sbx run [options] IMAGE [COMMAND...]; `host:` needs no download"
         )
     _refuse(opts)
+    profile = profiles.load(_profile(opts), values.seccomp(opts["security_opt"]))
+    opts = profiles.apply(opts, profile["fragment"])
     maps = idmap.resolve("" if opts["userns"] == "auto" else opts["userns"], opts["uidmap"], opts["gidmap"])
     if maps["note"] and not opts["quiet"]:
         tell(maps["note"])
     image = _image(operands[0], maps, opts)
-    profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
     store = paths.store()
     driver = storage.choose(store, maps, opts["storage_driver"])
     shown = opts["print_config"] or opts["print_plan"]
@@ -118,11 +119,17 @@ def _refuse(opts: "Options") -> None:
             )
     if opts["restart"] and opts["rm"]:
         raise SandboxError("run", "--restart", detail="--rm removes what should be started again")
-    if opts["privileged"]:
-        raise SandboxError(
-            "run", "--privileged", detail="there is no switch that turns everything off",
-            hint="name what is needed: --cap-add, --security-opt seccomp=unconfined, -v",
-        )  # fmt: skip
+
+
+def _profile(opts: "Options") -> str:
+    """The profile's name; `--privileged` is one of them, and says how weak it is."""
+    if not opts["privileged"]:
+        return opts["profile"] or "default"
+    if opts["profile"] not in ("", "privileged"):
+        raise SandboxError("run", "--privileged", EINVAL, detail="it is a profile, and --profile names another")
+    if not opts["quiet"]:
+        tell("--privileged: no system call filter, all capabilities of the user namespace, nothing masked")
+    return "privileged"
 
 
 def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any]":

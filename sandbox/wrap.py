@@ -26,6 +26,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
         raise SandboxError("wrap", detail="no command given", hint="sbx wrap [options] -- COMMAND...")
     maps = _maps()
     profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
+    opts = profiles.apply(opts, profile["fragment"])
     shown = opts["print_config"] or opts["print_plan"]
     container = containers.Draft(f"{opts} {operands}", maps) if shown else containers.Container(paths.store(), maps)
     try:
@@ -82,6 +83,8 @@ def build(
         process["user"].update(uid=os.getuid(), gid=os.getgid())
     _environment(spec, opts)
     profiles.merge(spec, fragment)
+    if opts.get("umask"):
+        process["user"]["umask"] = int(opts["umask"], 8)
     oci.set_capabilities(spec, [], [])
     values.limits(spec, opts["ulimit"])
     spec["root"] = {"path": "/", "readonly": True}
@@ -93,6 +96,7 @@ def build(
     # Before what is hidden is added: `unmask=ALL` is about /proc and /sys.
     values.security(spec, opts["security_opt"])
     _mounts(spec, opts, directory, network, container)
+    profiles.finish(spec, fragment)
     annotations.update({"dev.sbx.storage": "bind", "dev.sbx.network": network, "dev.sbx.image": "wrap:"})
     if opts["timeout"]:
         annotations["dev.sbx.timeout"] = str(values.seconds(opts["timeout"], "--timeout"))
@@ -141,6 +145,9 @@ def _mounts(
         spec["mounts"].append(oci.mount("/etc/resolv.conf", "bind", source, "bind", "ro", "nosuid", "nodev"))
     reader = volumes.Reader(spec, container.directory, sockets=False)
     _refuse_everything(directory, homes)
+    around = [text for text in opts["tmpfs"] if f"{directory}/".startswith(f"{text.partition(':')[0].rstrip('/')}/")]
+    for text in around:  # such as /tmp, with the working directory below it
+        reader.tmpfs(text)
     for path, options in [
         (directory, ["rw", *(["idmap"] if os.getuid() == 0 else [])]),
         *((os.path.abspath(path), ["rw"]) for path in opts["rw"]),
@@ -148,7 +155,8 @@ def _mounts(
     ]:
         reader.bind(path, path, options)
     for text in opts["tmpfs"]:
-        reader.tmpfs(text)
+        if text not in around:
+            reader.tmpfs(text)
     for path in opts["hide"]:
         spec["linux"]["maskedPaths"].append(os.path.abspath(path))
 

@@ -123,9 +123,11 @@ class _Reader:
     def words(self, table: str, key: str, items: Any) -> None:
         """`items`, a word or a list, are among those that the schema names."""
         known = TABLES[table][key].words
+        if not known:
+            return
         for item in items if isinstance(items, list) else [items]:
             base = item.partition(":")[0] if table == "namespaces" else item
-            if known and base not in known:
+            if base not in known:
                 self.fail(table, item, f"unknown word `{item}` for `{key}` in [{table}]", near(item, known))
 
     def required(self, table: str, value: dict[str, Any], key: str, index: int = 0) -> Any:

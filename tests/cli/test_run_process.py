@@ -466,11 +466,12 @@ def test_cidfile_that_exists(own_box, refused, no_leftovers, tmp_path):
     assert stat.S_ISREG(path.stat().st_mode)
 
 
-@pytest.mark.parametrize(("option", "words"), [("--privileged", "no switch that turns everything off")])
-def test_options_that_are_not_there(own_box, no_leftovers, option, words):
-    done = own_box("true", option)
-    assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.startswith(f"sbx: run `{option}`: ") and words in done.stderr
+def test_privileged_is_a_profile_that_says_so(own_box, no_leftovers):
+    done = own_box("true", "--privileged")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("sbx: --privileged: no system call filter, all capabilities")
+    done = own_box("true", "--privileged", "--profile", "strict")
+    assert done.returncode == 125 and "--profile names another" in done.stderr
 
 
 def test_annotations_of_ours_are_not_the_callers(own_box, refused, no_leftovers):
