@@ -49,6 +49,18 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(Option("-o --output", VALUE, "FILE", "File to write; standard output if not given."),),
         operands="CONTAINER", least=1, most=1, examples=(("sbx export web -o web.tar", ""),),
     ),
+    "mount": Verb(
+        "sandbox.cli.mount:main", "Mount the roots of stopped containers, inside `sbx unshare`.", group="Containers",
+        options=(Option("-a --all", FLAG, "", "Of all containers."),), operands="[CONTAINER...]", most=-1,
+        about="Prints where. Without operands it lists what is mounted. What is mounted goes with the `sbx unshare`; a "
+        "container must not be started meanwhile.",
+        examples=(("sbx unshare sh -c 'ls $(sbx mount web)/etc'", ""),),
+    ),
+    "umount": Verb(
+        "sandbox.cli.umount:main", "Unmount what `sbx mount` mounted.", group="Containers",
+        options=(Option("-a --all", FLAG, "", "Of all containers."), _LATEST), operands="CONTAINER...", most=-1,
+        examples=(("sbx umount web", "inside `sbx unshare`"),),
+    ),
     "port": Verb(
         "sandbox.cli.port:main", "List the published ports of a container, or say where one is.", group="Containers",
         options=(Option("-a --all", FLAG, "", "Of all containers that run."), _LATEST),
