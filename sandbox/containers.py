@@ -25,6 +25,7 @@ class Container:
         self.directory = f"{self.parent}/{self.id}"
         self.maps = maps
         self.name = ""
+        self.about: dict[str, Any] = {"id": self.id}
         self.pidfile = ""  # where the command's pid is to be written
         self.refused: list[tuple[Any, ...]] = []  # what the filter refused, once it has ended: see refusals.py
         try:
@@ -84,9 +85,14 @@ class Container:
                 state.write("spec", (spec, bpf), self.lock)
                 if about["rm"]:
                     os.close(os.open(_ONCE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.lock))
-            state.write("about", {"id": self.id, "maps": self.maps, **about}, self.lock)
+            self.about = {"id": self.id, "maps": self.maps, **about}
+            state.write("about", self.about, self.lock)
         except OSError as error:
             raise SandboxError.of("write", self.directory, error) from None
+        if about["log"]:
+            from sandbox import events
+
+            events.remember(self.parent, "create", self.about)
 
     def remove(self) -> None:
         """Remove the folder; with the help of the user namespace when files of subordinate ids are left in it."""

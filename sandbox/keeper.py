@@ -130,6 +130,7 @@ class Keeper:
         self.caller = os.getuid()
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
+        self.noted = -1  # the file of events
 
     def work(self) -> int:
         """Checklist, in the order of the picture above; returns the exit status."""
@@ -142,6 +143,9 @@ class Keeper:
         os.chdir(self.container.directory)
         if self._is_kept():
             os.setsid()  # the end of the caller's terminal is not ours
+            from sandbox import events
+
+            self.noted = events.open_log("..")
         plan = plans.make(self.spec, self.bpf)
         self._raise_descriptor_limit(2 * len(plan["open"]) + _SPARE_DESCRIPTORS)
         for verb, *arguments in plan["open"]:
@@ -185,10 +189,21 @@ class Keeper:
                 os.rmdir(self.container.directory)
             except OSError:
                 pass  # not ours to remove under this id map: the next command does it
+        if ran:
+            self._note("died", {"exitCode": code})
+            if not self.annotations.get("dev.sbx.keep"):
+                self._note("remove")
         if self.streams:
             fcntl.flock(self.container.lock, fcntl.LOCK_UN)
         if self.control:
             self.control.finish(code)
+
+    def _note(self, what: str, more: "dict[str, Any] | None" = None) -> None:
+        """Tell who reads `sbx events`."""
+        if self.noted >= 0:
+            from sandbox import events
+
+            events.note(self.noted, what, self.container.about, more)
 
     def listen(self, fd: int) -> None:
         """`fd` tells of what the filter refuses to a process of the container."""
@@ -394,6 +409,7 @@ class Keeper:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+        self._note("start")
         _send(self.cli, "running", self.host_pid)
 
     def _take_terminal(self) -> None:

@@ -123,7 +123,7 @@ def runtime_entries() -> set[str]:
 
 def leftovers(store: Path) -> list[str]:
     """What a finished command must not leave in its store: containers, half-made things, held locks."""
-    found = [str(path) for path in sorted((store / "containers").glob("*")) if path.name != ".names"]
+    found = [str(path) for path in sorted((store / "containers").glob("*")) if path.name not in (".names", ".events")]
     found += [
         str(path) for folder in ("layers", "images", "blobs/sha256") for path in sorted((store / folder).glob(".*"))
     ]

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from sandbox import state
+from sandbox import events, state
 from sandbox.life.chosen import find
 
 
@@ -21,4 +21,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         os.close(folder)
     if known.about.get("name"):
         state.release_name(known.parent, known.about["name"], known.id)
+    events.remember(known.parent, "rename", {**known.about, "name": name})
     return 0

@@ -6,7 +6,7 @@ import select
 import time
 from typing import Any
 
-from sandbox import channel, containers, state
+from sandbox import channel, containers, events, state
 from sandbox.errors import EINVAL, SandboxError
 from sandbox.life.chosen import find
 
@@ -40,6 +40,7 @@ def send(known: state.Known, number: int) -> None:
         kind, value, _ = channel.receive(sock)
         if kind == "error":
             raise SandboxError.from_tuple(value)
+        events.remember(known.parent, "kill", known.about, {"signal": number})
     finally:
         sock.close()
 
@@ -114,6 +115,7 @@ def stop(known: state.Known, seconds: float | None) -> None:
             if state.Known(known.parent, known.id).lives:
                 raise
         if waiting.over(patience):
+            events.remember(known.parent, "stop", known.about)
             return
     raise SandboxError("stop container", known.name, detail="it does not end")
 
@@ -137,6 +139,7 @@ def remove(known: state.Known, *, force: bool, seconds: float | None = 0.0, volu
         if known.about.get("name"):
             state.release_name(known.parent, known.about["name"], known.id)
         containers.remove_leftover(known.parent, known.id, known.about["maps"])
+        events.remember(known.parent, "remove", known.about)
     finally:
         os.close(lock)
     if volumes and known.about.get("volumes"):

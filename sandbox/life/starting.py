@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from sandbox import attach, containers, launch, mounts, state
+from sandbox import attach, containers, events, launch, mounts, state
 from sandbox.errors import SandboxError, tell
 from sandbox.life import ending
 from sandbox.life.root import spec_of
@@ -15,7 +15,7 @@ class Known(containers.Container):
 
     def __init__(self, known: state.Known, lock: int) -> None:
         self.id, self.parent, self.directory = known.id, known.parent, known.directory
-        self.maps = known.about["maps"]
+        self.maps, self.about = known.about["maps"], known.about
         self.name = str(known.about.get("name", ""))
         self.refused, self.pidfile = [], ""
         self.lock = lock
@@ -86,6 +86,7 @@ def _open_mapped(spec: dict[str, Any]) -> None:
 def restart(known: state.Known, seconds: float | None) -> None:
     """Stop it if it runs, and start it."""
     ending.stop(known, seconds)
+    events.remember(known.parent, "restart", known.about)
     start(state.Known(known.parent, known.id), attached=False, stdin=False)
 
 

@@ -1,0 +1,137 @@
+"""What has happened to containers, read: from when on, which, and on as it happens; see events.py.  (cold)"""
+
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from sandbox import events
+from sandbox.errors import SandboxError
+
+_PAUSE = 0.1  # seconds between two looks
+FILTERS = ("container", "event", "image", "label", "type")
+
+
+class Event(NamedTuple):
+    """One line of the file: nanoseconds since 1970, what happened to which container, and what else is known."""
+
+    when: int
+    what: str
+    id: str
+    name: str
+    image: str
+    more: dict[str, str]
+    labels: dict[str, str]
+
+
+def parsed(line: bytes) -> Event | None:
+    """What a line says; None for an empty one, and for one that was cut off by a full disk."""
+    fields = [_whole(field) for field in line.decode("utf-8", "replace").split("\t")]
+    if len(fields) < 5 or not fields[0].isdecimal() or len(fields[2]) != 64:
+        return None
+    when, what, id_, name, image = fields[:5]
+    pairs = [field.partition("=") for field in fields[5:]]
+    more = {key: value for key, _, value in pairs if key[:1] != "@"}
+    labels = {key[1:]: value for key, _, value in pairs if key[:1] == "@"}
+    return Event(int(when), what, id_, name, image, more, labels)
+
+
+def _whole(text: str) -> str:
+    if "\\" not in text:
+        return text
+    return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in text.split("\\\\"))
+
+
+def every(parent: str, *, follow: Callable[[], bool]) -> Iterator[Event]:
+    """All there are, oldest first, then those to come for as long as `follow` says."""
+    older = f"{parent}/{events.OLDER}"
+    yield from _read(older, 0)[0]
+    path, position = f"{parent}/{events.PATH}", 0
+    while True:
+        if position and _size(path) < position:  # room was made: what we have not seen of it is in the other
+            yield from _read(older, position)[0]
+            position = 0
+        found, position = _read(path, position)
+        yield from found
+        if not found:
+            if not follow():
+                return
+            time.sleep(_PAUSE)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _read(path: str, position: int) -> tuple[list[Event], int]:
+    """(the events behind `position` in whole lines, where the next begins)."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(position)
+            data = file.read()
+    except FileNotFoundError:
+        return [], 0
+    end = data.rfind(b"\n") + 1
+    return [event for event in map(parsed, data[:end].split(b"\n")) if event], position + end
+
+
+def test(texts: list[str]) -> Callable[[Event], bool]:
+    """One test for all filters: different keys must all hold, of the values of one key any (labels: all)."""
+    found: dict[str, list[Callable[[Event], bool]]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in FILTERS:
+            raise SandboxError(
+                "read filter", text, detail="no such filter" if equals else "not of the form KEY=VALUE",
+                hint=f"one of {', '.join(FILTERS)}",
+            )  # fmt: skip
+        found.setdefault(key, []).append(_test(key, value))
+    return lambda event: all(
+        (all if key == "label" else any)(one(event) for one in tests) for key, tests in found.items()
+    )
+
+
+def _test(key: str, value: str) -> Callable[[Event], bool]:
+    if key == "container":
+        return lambda event: event.name == value or (bool(value) and event.id.startswith(value))
+    if key == "event":
+        return lambda event: event.what == value
+    if key == "image":
+        return lambda event: event.image == value or event.image.rpartition("/")[2].partition(":")[0] == value
+    if key == "type":
+        return lambda event: value == "container"
+    name, equals, text = value.partition("=")
+    return lambda event: name in event.labels and (not equals or event.labels[name] == text)
+
+
+def cell(event: Event) -> dict[str, Any]:
+    """The fields that templates may use, podman's names."""
+    row: dict[str, Any] = {
+        "ID": event.id, "Name": event.name, "Image": event.image, "Status": event.what, "Type": "container",
+        "Time": _time(event.when), "TimeNano": event.when, "Attributes": event.labels,
+    }  # fmt: skip
+    if "exitCode" in event.more:
+        row["ContainerExitCode"] = int(event.more["exitCode"])
+    return row
+
+
+def _time(nanoseconds: int) -> str:
+    second, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{datetime.datetime.fromtimestamp(second, datetime.UTC):%Y-%m-%d %H:%M:%S}.{rest:09} +0000 UTC"
+
+
+def line(event: Event, *, full: bool) -> str:
+    """One event as podman prints it."""
+    pairs = {"image": event.image, "name": event.name, **event.more, **event.labels}
+    inner = ", ".join(f"{key}={value}" for key, value in pairs.items())
+    return f"{_time(event.when)} container {event.what} {event.id if full else event.id[:12]} ({inner})"
+
+
+def json_line(event: Event) -> str:
+    """One event as a JSON document on one line, in ASCII: no terminal is harmed by it."""
+    return json.dumps(cell(event))

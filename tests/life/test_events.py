@@ -1,0 +1,75 @@
+"""`sbx events`: what has happened to containers that live on."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from sandbox import events
+from sandbox.life import happened
+
+pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
+
+
+def told(verbs, *words):
+    return verbs.out("events", "--stream=false", "--format", "{{.Name}} {{.Status}}", *words).splitlines()
+
+
+def test_a_life(sbx_in):
+    id_ = sbx_in.live("--label", "a=b c\td\\e\nf")
+    sbx_in.until("c", "up")
+    sbx_in("stop", "c")
+    sbx_in("rename", "c", "d")
+    sbx_in("run", sbx_in.image, "true")  # leaves no trace
+    sbx_in("rm", "d")
+    assert told(sbx_in) == ["c create", "c start", "c kill", "c died", "c stop", "d rename", "d remove"]
+    found = [json.loads(line) for line in sbx_in.out("events", "--stream=false", "--format", "json").splitlines()]
+    assert {event["ID"] for event in found} == {id_}
+    assert found[3]["ContainerExitCode"] == 3 and found[3]["Attributes"] == {"a": "b c\td\\e\nf"}
+    assert found[0]["Image"] == sbx_in.image and found[0]["Type"] == "container"
+    assert told(sbx_in, "--filter", "event=died", "--filter", "event=start") == ["c start", "c died"]
+    assert told(sbx_in, "--filter", "label=a", "--filter", f"container={id_[:10]}", "--since", "1h")[0] == "c create"
+    assert told(sbx_in, "--until", "1h") == [] == told(sbx_in, "--filter", "label=none")
+    line = sbx_in.out("events", "--stream=false").splitlines()[3]
+    assert f" +0000 UTC container died {id_[:12]} (image={sbx_in.image}, name=c, exitCode=3, a=b c\\td" in line
+    assert "no such filter" in sbx_in("events", "--filter", "colour=red", code=125).stderr
+
+
+def test_keepers_of_other_ids_note_too(sbx_in):
+    sbx_in("run", "-d", "--rm", "--name", "c", "--userns", "keep-id", sbx_in.image, "sh", "-c", "sleep 0.2; exit 4")
+    sbx_in("wait", "c")
+    deadline = time.monotonic() + 10
+    while told(sbx_in) != ["c create", "c start", "c died", "c remove"]:
+        assert time.monotonic() < deadline, told(sbx_in)
+        time.sleep(0.05)
+
+
+def test_stream(sbx_in):
+    sbx_in("run", "--name", "before", sbx_in.image, "true")
+    process = sbx_in.sbx.popen("events", "--format", "{{.Name}} {{.Status}}", stderr=subprocess.DEVNULL)
+    time.sleep(1)
+    sbx_in("run", "--name", "c", sbx_in.image, "true")
+    assert [process.stdout.readline() for _ in range(3)] == ["c create\n", "c start\n", "c died\n"]
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+def test_room_is_made(tmp_path, monkeypatch):
+    """The older half stays readable; who keeps the file open goes on; what was cut off costs one line."""
+    monkeypatch.setattr(events, "MOST", 20000)
+    about = {"id": "ab" * 32, "name": "n", "log": True, "image": "i"}
+    keeper = events.open_log(str(tmp_path))
+    for number in range(300):
+        events.remember(str(tmp_path), "kill", about, {"signal": number})
+        if number == 100:
+            os.write(keeper, b"\n123\tcut o")
+    events.note(keeper, "died", about)
+    os.close(keeper)
+    found = list(happened.every(str(tmp_path), follow=lambda: False))
+    assert found[-1].what == "died"
+    numbers = [int(event.more["signal"]) for event in found[:-1]]
+    assert numbers == list(range(numbers[0], 300)) and len(numbers) > 100
+    assert os.stat(tmp_path / events.PATH).st_size < 20400
