@@ -213,17 +213,44 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
         # The network namespace is the container's own: every user of it may ping, and listen below 1024.
         spec["linux"]["sysctl"]["net.ipv4.ping_group_range"] = f"0 {min(top, 0x7FFFFFFF)}"
         spec["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"] = "0"
+    if opts["ipc"] or opts["uts"] or opts["pid"]:
+        _share(namespaces, opts)
     if opts["time_offset"]:
         namespaces.append({"type": "time"})
         spec["linux"]["timeOffsets"] = values.clock_offsets(opts["time_offset"])
     values.sysctls(spec, opts["sysctl"])
     hostname = opts["hostname"] or opts["name"] or container.id[:12]
+    if opts["uts"] == "host":
+        hostname = os.uname().nodename
     for option in ("hostname", "name"):
         if not set(opts[option]) <= _NAME_CHARACTERS or len(opts[option]) > 64 or opts[option][:1] in ("-", "."):
             raise SandboxError(f"read --{option}", opts[option], EINVAL, hint="letters, digits, `_`, `.` and `-`")
     spec["hostname"] = hostname
     if not opts["unsetenv_all"] and oci.environment(spec, "HOSTNAME") is None:
         oci.set_environment(spec, "HOSTNAME", hostname)
+
+
+def _share(namespaces: "list[dict[str, Any]]", opts: "Options") -> None:
+    """--ipc and --uts host; what can not be had is said with its reason."""
+    for kind in ("ipc", "uts", "pid"):
+        mode = opts[kind]
+        if mode in ("", "private") or (kind == "ipc" and mode == "shareable"):
+            continue
+        if mode == "host" and kind != "pid":
+            namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != kind]
+            continue
+        why = "no such mode"
+        if mode == "host":
+            why = "the keeper ends all processes of the container with its pid namespace"
+        elif mode.startswith(("container:", "ns:")):
+            why = "a namespace belongs to a user namespace, and each container has its own"
+        raise SandboxError(
+            f"share {kind} namespace", mode, EINVAL, why, "private" if kind == "pid" else "private or host"
+        )
+    if opts["uts"] == "host" and opts["hostname"]:
+        raise SandboxError(
+            "read --hostname", opts["hostname"], EINVAL, "with --uts host it would be this machine's name"
+        )
 
 
 def _publish(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", network: str) -> None:
@@ -266,6 +293,8 @@ def _mounts(
     gid5 = oci.maps_id(spec["linux"]["gidMappings"], 5)
     shm = f"{values.size(opts['shm_size'] or '64m', '--shm-size')}"
     spec["mounts"] = oci.default_mounts(shm_size=shm, host_network=network == "host", cgroup=cgroup, tty_group=gid5)
+    if opts["ipc"] == "host":
+        _host_ipc(spec)
     if cgroup and network == "host":
         # The host's /sys comes along with all its cgroups; what is seen of them is the container's own part.
         hardened = ("nosuid", "noexec", "nodev", "relatime", "ro")
@@ -317,6 +346,15 @@ def _mounts(
         wanted = [(name, anonymous) for name, anonymous, _ in reader.named.values()]
         thrown_away = bool(opts["rm"] or not (opts["detach"] or opts["name"]))
         cold.call("sandbox.life.volumes:ensure", wanted, container.maps, container.id, thrown_away)
+
+
+def _host_ipc(spec: "dict[str, Any]") -> None:
+    """The queues can only be mounted by their owner; /dev/shm goes with the rest."""
+    spec["mounts"] = [entry for entry in spec["mounts"] if entry["destination"] not in ("/dev/mqueue", "/dev/shm")]
+    hardened = ("nosuid", "noexec", "nodev", "rprivate")
+    spec["mounts"] += [
+        oci.mount(path, "bind", path, "bind", *hardened) for path in ("/dev/shm", "/dev/mqueue") if os.path.isdir(path)
+    ]
 
 
 def _secrets(spec: "dict[str, Any]", texts: "list[str]", container: containers.Container) -> None:
