@@ -1,6 +1,7 @@
 """Registries for tests: Debian's docker-registry with TLS and htpasswd or tokens, and a hostile server of our own."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def trusting(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> st
 
 
 @pytest.fixture(autouse=True)
-def nobodys_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nobodys_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """No configuration or credentials but the test's own; returns the home folder."""
     home = tmp_path / "home"
     home.mkdir()
@@ -45,7 +46,9 @@ def nobodys_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "run").mkdir()
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
-    return home
+    yield home
+    for path in home.rglob("pause.pid"):  # podman leaves a process behind
+        os.kill(int(path.read_text()), signal.SIGKILL)
 
 
 @pytest.fixture
