@@ -5,6 +5,7 @@ import time
 
 from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError, tell
+from sandbox.options import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def build(
     _user(spec, opts, config, container)
     values.capabilities(spec, fragment["process"]["capabilities"], opts["cap_add"], opts["cap_drop"])
     values.limits(spec, opts["ulimit"])
+    if fragment["linux"].get("resources") or any(opts[option.dest] for option in LIMITS):
+        from sandbox import limits
+
+        limits.apply(spec, opts, fragment["linux"].get("resources", {}))
     values.security(spec, opts["security_opt"])
     _mounts(spec, opts, image, network, container)
     profiles.finish(spec, fragment)

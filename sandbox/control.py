@@ -173,6 +173,8 @@ class Control:
         keeper = self.keeper
         if keeper.status is not None or not keeper.spaces:
             raise SandboxError("enter container", detail="it has ended")
+        if keeper.group and keeper.group.frozen:
+            raise SandboxError("enter container", detail="it is paused", hint="`sbx unpause` lets it go on")
         if len(fds) < 3:
             raise SandboxError("read request", "exec", EINVAL, "no descriptors")
         wanted = {**wanted, "root_capabilities": keeper.root_capabilities, "fds": len(fds) - 3}
@@ -187,7 +189,8 @@ class Control:
             console.copy_size((fds[1], fds[0]), client.master)
         try:
             stdio = [opened[1]] if opened else fds
-            client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, terminal=bool(opened))
+            procs = keeper.group.procs if keeper.group else -1
+            client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, bool(opened), procs)
         finally:
             if opened:
                 os.close(opened[1])

@@ -47,6 +47,18 @@ class Init:
         self.root_fd = -1
         self.null_fd = -1
 
+    # -- before all others --
+
+    def cgroup(self, procs: int, apart: bool) -> None:
+        """Into the container's control group; with `apart` what is above it is seen no more from now on."""
+        os.write(procs, b"0")
+        if apart:
+            linux.unshare(linux.CLONE_NEWCGROUP)
+
+    def oom_score_adj(self, score: int) -> None:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(score))
+
     # -- mounts: everything below the root's descriptor --
 
     def hostname(self, name: str) -> None:
@@ -401,9 +413,13 @@ def _steps(init: Init, steps: "list[tuple[Any, ...]]") -> int:
     code = EXIT_FAILED
     try:
         reset_signals()
+        # The last namespace may have to be made yet, and the group joined.
+        first = 1 if steps[0][0] == "cgroup" else 0
+        for verb, *arguments in steps[:first]:
+            getattr(init, verb)(*arguments)
         # Before anything else: our pid as the host sees it, and the namespaces are there to be opened.
         init.tell("ready", int(os.readlink("/proc/self")))
-        for verb, *arguments in steps:
+        for verb, *arguments in steps[first:]:
             if verb == "pivot_root":
                 init.expect("go")
             step: Callable[..., None] = getattr(init, verb)

@@ -64,12 +64,15 @@ def make_spec(spec: "Spec", wanted: "dict[str, Any]", root: int) -> "Spec":
     return made
 
 
-def clone(spec: "Spec", bpf: bytes, spaces: Namespaces, stdio: "list[int]", terminal: bool) -> tuple[int, int]:
+def clone(
+    spec: "Spec", bpf: bytes, spaces: Namespaces, stdio: "list[int]", terminal: bool, procs: int = -1
+) -> tuple[int, int]:
     """Start it; (its pid here, channel on which it reports: see init.py).  `stdio`: what becomes 0, 1, 2, 3, ...
 
-    With `terminal` the first of them becomes its controlling terminal.
+    With `terminal` the first of them becomes its controlling terminal.  `procs`: the group to go into, when there is one.
     """
-    steps: list[tuple[Any, ...]] = [("undumpable",), ("join", *spaces.others)]
+    steps: list[tuple[Any, ...]] = [("cgroup", procs, False)] if procs >= 0 else []
+    steps += [("undumpable",), ("join", *spaces.others)]
     steps += [("terminal_of", stdio[0])] if terminal else [("descriptors", *stdio)]
     plans.process_steps(spec, bpf, steps)
     ours, theirs = linux.socketpair()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import signal as _signal  # the same names, with types; importing it costs 4 ms
     from typing import Any, NoReturn
 
+    from sandbox.cgroup import Group
     from sandbox.containers import Container
     from sandbox.control import Control
     from sandbox.join import Namespaces
@@ -124,9 +125,13 @@ class Keeper:
         # What a container has that others can look at: see control.py, streams.py, join.py.
         self.control: Control | None = None
         self.refusals: Refusals | None = None
+        self.group: Group | None = None  # with limits
         self.streams: Streams | None = None
         self.spaces: Namespaces | None = None
         self.root = -1
+        self.running_since = 0.0
+        self.command = ""  # name of the first process, which may not be what was started any more
+        self.out_of_memory: dict[str, Any] | None = None  # what the kernel ended for want of memory
         self.caller = os.getuid()
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
@@ -183,12 +188,16 @@ class Keeper:
         if self.annotations.get("dev.sbx.keep"):
             if ran:
                 refused = self.refusals.records() if self.refusals else []
-                state.write("ended", {"code": code, "finished": time.time(), "reason": reason, "refused": refused})
+                reason = reason or (self.out_of_memory["words"] if self.out_of_memory else "")
+                ended = {"code": code, "finished": time.time(), "reason": reason, "refused": refused}
+                state.write("ended", {**ended, "oom": self.out_of_memory} if self.out_of_memory else ended)
         elif self.streams:
             try:
                 os.rmdir(self.container.directory)
             except OSError:
                 pass  # not ours to remove under this id map: the next command does it
+        if self.group and self.streams:
+            self.group.leave()
         if ran:
             self._note("died", {"exitCode": code})
             if not self.annotations.get("dev.sbx.keep"):
@@ -215,8 +224,23 @@ class Keeper:
 
     def freeze(self, frozen: bool) -> None:
         """Stop all processes of the container, or let them go on."""
-        del frozen
-        raise SandboxError("pause container", detail="it has no cgroup of its own")
+        if not self.group:
+            raise SandboxError(
+                "pause container", self.container.id[:12], detail="it has no control group of its own",
+                hint="start it with a limit, or with --cgroups=enabled",
+            )  # fmt: skip
+        self.group.freeze(frozen)
+        self._note("pause" if frozen else "unpause")
+        self._record()
+
+    def _record(self) -> None:
+        """Write down that the command runs, for who looks at the container from outside: see state.py."""
+        if not self.running_since:
+            self.running_since = time.time()
+        record: dict[str, Any] = {"pid": self.host_pid, "started": self.running_since}
+        if self.group:
+            record.update(cgroup=self.group.path, paused=self.group.frozen)
+        state.write("state", record)
 
     def _import(self, plan: "plans.Plan") -> None:
         """Load what may be needed, while it can be read: the new ids may not reach it, and mounts may cover it."""
@@ -227,6 +251,8 @@ class Keeper:
             names |= {"logs", "streams"}
         if "dev.sbx.volumes" in self.annotations:
             names.add("fill")
+        if "resources" in self.spec["linux"]:
+            names.add("cgroup")
         if self.bpf:
             names.add("refusals")
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
@@ -287,9 +313,21 @@ class Keeper:
             self.control.show(stream, chunk)
 
     def _await_go(self) -> bool:
-        """False when the cli could not map the ids, or died."""
-        message = linux.receive(self.cli)
-        return bool(message) and marshal.loads(message)[0] == "go"
+        """False when the cli could not map the ids, or died.  With limits the descriptors of the group come before."""
+        if "resources" not in self.spec["linux"]:
+            message = linux.receive(self.cli)
+            return bool(message) and marshal.loads(message)[0] == "go"
+        from sandbox import cgroup
+
+        fds: list[int] = []
+        while True:
+            message, fd = linux.receive_descriptor(self.cli)
+            kind, *rest = marshal.loads(message) if message else ("",)
+            if kind != "group":
+                return kind == "go"
+            fds.append(fd)
+            if len(fds) == len(cgroup.HANDED):
+                self.group = cgroup.Group(rest[0], fds)
 
     def _look_up_user(self) -> bool:
         """Complete `process.user` and HOME from the mounted image; True when the plan must follow."""
@@ -303,6 +341,8 @@ class Keeper:
 
     def _start_init(self, steps: "list[tuple[Any, ...]]") -> None:
         ours, theirs = linux.socketpair()
+        if self.group:
+            steps.insert(0, ("cgroup", self.group.procs, True))
         self._enter_time_namespace()
         try:
             pid = linux.clone(plans.clone_flags(self.spec))
@@ -401,7 +441,7 @@ class Keeper:
                 raise
             return  # it has ended, as we shall see
         self.control = control.Control(self)
-        state.write("state", {"pid": self.host_pid, "started": time.time()})
+        self._record()
 
     def _let_go(self) -> None:
         """The cli may end, and with it its terminal: what happens from now on is for the log and for who attaches."""
@@ -437,6 +477,8 @@ class Keeper:
         poll = select.poll()
         poll.register(read, select.POLLIN)
         poll.register(self.cli, select.POLLIN)
+        if self.group:
+            self.group.watch(poll)
         if self.terminal:
             self.terminal.start(poll)
         seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
@@ -464,6 +506,8 @@ class Keeper:
                     self._reap()
                 elif fd == self.cli:
                     self._from_cli(poll)
+                elif self.group and fd == self.group.events:
+                    self.group.notice()
                 elif self.refusals and self.refusals.serve(fd, mask, poll):
                     pass
                 elif self.control and not (self.streams and self.streams.copy(fd)):
@@ -497,6 +541,8 @@ class Keeper:
 
     def _reap(self, *, block: bool = False) -> None:
         """Collect children; a helper that ends before the payload takes the container with it, and says so."""
+        if self.group and self.pid:
+            self.command = self.group.name_of(self.host_pid)  # of one that has ended too, until it is collected
         while self.status is None:
             try:
                 pid, code = os.waitpid(-1, 0 if block else os.WNOHANG)
@@ -570,10 +616,17 @@ class Keeper:
     def _end_init(self) -> None:
         if self.terminal:
             self.terminal.restore()
+        if self.group:
+            self.group.kill()
         if self.pid:
             os.kill(self.pid, SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+        if self.group:
+            killed = self.status == EXIT_SIGNAL + SIGKILL
+            self.out_of_memory = self.group.out_of_memory(self.command if killed else "")
+            if self.out_of_memory:
+                _send(self.cli, "warn", self.out_of_memory["words"])
         if self.helper and "dev.sbx.ports" in self.annotations:
             # Its ports are free again before anybody is told that we have ended.
             os.kill(self.helper, SIGKILL)

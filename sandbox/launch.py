@@ -31,7 +31,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
         saved = _terminal_settings(spec)
         try:
             attendance = _Attendance(pid, ours, container)
-            attendance.map_ids(_mapped_volumes(spec))
+            attendance.map_ids(_mapped_volumes(spec), spec["linux"])
             return attendance.follow()
         finally:
             os.close(ours)
@@ -52,7 +52,7 @@ def start(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
             keeper.run(spec, bpf, theirs, container)
         os.close(theirs)
         attendance = _Attendance(pid, ours, container)
-        attendance.map_ids(_mapped_volumes(spec))
+        attendance.map_ids(_mapped_volumes(spec), spec["linux"])
         return attendance.follow()
     finally:
         if "dev.sbx.awaited" not in spec["annotations"]:  # else it stays open, as the sign that we shall attach
@@ -86,6 +86,7 @@ class _Attendance:
         self.pid, self.channel, self.container = pid, channel, container
         self.started = self.running = False
         self.interrupted = 0
+        self.group = ""
         self.failed: SandboxError | None = None
         for number in _FORWARDED:
             if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup stays nohup
@@ -102,15 +103,32 @@ class _Attendance:
             self.interrupted = number
             os.kill(self.pid, 9)
 
-    def map_ids(self, volumes: list[int]) -> None:
-        """Write the id maps and let the keeper go on; a failure ends it."""
+    def map_ids(self, volumes: list[int], config: "dict[str, Any]") -> None:
+        """Write the id maps, make the group of the limits in `config` (OCI's `linux`), let the keeper go on; a failure
+        ends it."""
         try:
             userns.write_maps(self.pid, self.container.maps)
             _map_volumes(volumes, self.pid)
+            if "resources" in config:
+                self.make_group(config)
             _send(self.channel, "go")
         except SandboxError as error:
             self.failed = error
             os.kill(self.pid, 9)
+
+    def make_group(self, config: "dict[str, Any]") -> None:
+        """A control group for the keeper and its container; the keeper gets what it needs of it: see cgroup.py."""
+        from sandbox import cgroup
+
+        self.group = cgroup.make(config["resources"], self.container.id, self.pid, config.get("cgroupsPath", ""))
+        cgroup.fill(self.group, config["resources"], self.pid)
+        for fd in cgroup.open_handed(self.group):
+            try:
+                linux.send_descriptor(self.channel, marshal.dumps(("group", self.group)), fd)
+            except OSError:
+                pass  # the keeper is gone; its last record says why
+            finally:
+                os.close(fd)
 
     def follow(self) -> int:
         """Take the keeper's records until its end; returns the exit status or raises what went wrong first."""
@@ -123,6 +141,10 @@ class _Attendance:
             return 0
         pid, self.pid = self.pid, 0  # a signal from now on has nobody to go to, and the number may be another's soon
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if self.group:
+            from sandbox import cgroup
+
+            cgroup.remove(self.group)
         if self.failed:
             raise self.failed
         if self.interrupted:

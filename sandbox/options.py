@@ -109,6 +109,30 @@ DETACH_KEYS: "Final" = "ctrl-p,ctrl-q"  # podman's and docker's
 
 COMMON = group("Common", Option("--debug", FLAG, "", "Show a traceback when something fails; the same as SBX_DEBUG=1."))
 
+# Limits that take a control group (cgroup v2), and what belongs to it.
+LIMITS = group(
+    "Limits",
+    Option("-m --memory", VALUE, "SIZE", "Most memory of the container, such as 512m."),
+    Option("--memory-swap", VALUE, "SIZE", "Most memory and swap together; twice the memory if not given, -1 for no limit."),
+    Option("--memory-reservation", VALUE, "SIZE", "Memory that is taken away last when the machine runs short."),
+    Option("--cpus", VALUE, "NUMBER", "Most processor time, as a number of processors, such as 1.5."),
+    Option("--cpu-shares", VALUE, "NUMBER", "Weight against others when processors are busy; 1024 is ordinary."),
+    Option("--cpu-quota", VALUE, "MICROSECONDS", "Processor time for each period."),
+    Option("--cpu-period", VALUE, "MICROSECONDS", "Length of the period; 100000 if not given."),
+    Option("--cpuset-cpus", VALUE, "LIST", "Processors to run on, such as 0-2,4."),
+    Option("--cpuset-mems", VALUE, "LIST", "Memory nodes to use."),
+    Option("--pids-limit", VALUE, "NUMBER", "Most processes and threads; -1 for no limit."),
+    Option("--blkio-weight", VALUE, "NUMBER", "Weight for the disks, 10 to 1000."),
+    Option("--device-read-bps", LIST, "DEVICE:RATE", "Most bytes read from a disk in a second, such as /dev/sda:1mb."),
+    Option("--device-write-bps", LIST, "DEVICE:RATE", "Most bytes written."),
+    Option("--device-read-iops", LIST, "DEVICE:RATE", "Most read operations in a second."),
+    Option("--device-write-iops", LIST, "DEVICE:RATE", "Most write operations."),
+    Option("--oom-score-adj", VALUE, "NUMBER", "How readily the kernel ends it when memory runs out, up to 1000."),
+    Option("--cgroups", VALUE, "MODE", "enabled: a control group without limits too, so that it can be paused.",
+           choices=("enabled", "disabled")),
+    Option("--cgroup-parent", VALUE, "SLICE", "systemd's slice, or folder, that the group is made in."),
+)  # fmt: skip
+
 # What `run` takes, by group in the order of its help.  Names and meanings are podman's where podman has the option.
 RUN = (
     *group(
@@ -160,6 +184,7 @@ RUN = (
         Option("--ulimit", LIST, "NAME=SOFT[:HARD]", "Set a resource limit, such as nofile=1024:2048."),
         Option("-h --hostname", VALUE, "NAME", "Host name inside."),
     ),
+    *LIMITS,
     *group(
         "Image and storage",
         Option("--platform", VALUE, "OS/ARCH", "Pick this platform of a multi-platform image."),
@@ -218,8 +243,8 @@ RUN = (
         Option("--time-offset", VALUE, "OFFSET", "Shift the clock, as monotonic=SECONDS,boottime=SECONDS."),
         Option("--privileged", FLAG, "", "The profile `privileged`: no filter, nothing masked; still no rights over the host."),
         Option(
-            "--allow-degraded", LIST, "WHAT", "Go on without this protection where the machine can not give it.",
-            later=True,
+            "--allow-degraded", LIST, "WHAT", "Go on without this protection where the machine can not give it: limits.",
+            choices=("limits",),
         ),
         Option("--preserve-fds", VALUE, "N", "Pass descriptors 3 to N+2 to the command."),
         Option("--preserve-fd", LIST, "FD", "Pass this descriptor to the command."),
@@ -238,14 +263,15 @@ RUN = (
 
 # What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.
 _SHARED = (
-    "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "ulimit", "tmpfs", "network", "profile", "security_opt",
+    "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "ulimit", "allow_degraded",
+    "memory", "memory_swap", "cpus", "pids_limit", "tmpfs", "network", "profile", "security_opt",
     "report", "print_config", "print_plan",
 )  # fmt: skip
 _SHARED_LATER = (
     "name", "init", "replace", "stop_signal", "stop_timeout", "pidfile", "restart", "log_driver", "log_opt",
     "detach_keys", "sig_proxy", "label_file", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
     "shm_size", "dns", "dns_search", "dns_option", "add_host", "no_hosts", "cap_add", "cap_drop", "userns", "uidmap",
-    "gidmap", "sysctl", "time_offset", "allow_degraded", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
+    "gidmap", "sysctl", "time_offset", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
 )  # fmt: skip
 WRAP = (
     *group(

@@ -55,6 +55,8 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
     _root(spec, plan, slots)
     init = plan["init"]
     kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
+    if "oomScoreAdj" in spec["process"]:
+        init.append(("oom_score_adj", spec["process"]["oomScoreAdj"]))
     if spec["hostname"] and "uts" in kinds:
         init.append(("hostname", spec["hostname"]))
     if "network" in kinds:
@@ -89,11 +91,14 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
 
 
 def clone_flags(spec: "dict[str, Any]") -> int:
-    """CLONE_NEW* flags for the init; the user namespace exists already, time needs unshare (see keeper.py)."""
+    """CLONE_NEW* flags for the init; the user namespace exists already, time needs unshare (see keeper.py).
+
+    With limits the init makes its cgroup namespace itself, in the group that is to be the top of it.
+    """
     flags = 0
     for namespace in spec["linux"]["namespaces"]:
         flags |= NAMESPACE_FLAGS.get(namespace["type"], 0)
-    return flags
+    return flags & ~linux.CLONE_NEWCGROUP if "resources" in spec["linux"] else flags
 
 
 def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
@@ -219,7 +224,7 @@ def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
 
 
 _BEFORE_PROCESS = {
-    "hostname", "loopback", "unreachable", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "no_namespaces",
+    "oom_score_adj", "hostname", "loopback", "unreachable", "root", "mount", "bind", "symlink", "folder", "terminal", "sysctl", "no_namespaces",
     "readonly", "mask", "readonly_root", "pivot_root",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import sys
 
 from sandbox import cold, containers, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, EXIT_FAILED, SandboxError
+from sandbox.options import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ def build(
         process["user"]["umask"] = int(opts["umask"], 8)
     oci.set_capabilities(spec, [], [])
     values.limits(spec, opts["ulimit"])
+    if fragment["linux"].get("resources") or any(opts.get(option.dest) for option in LIMITS):
+        from sandbox import limits
+
+        limits.apply(spec, opts, fragment["linux"].get("resources", {}))
     spec["root"] = {"path": "/", "readonly": True}
     spec["hostname"] = "sbx"
     if network == "host":

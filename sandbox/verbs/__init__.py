@@ -1,25 +1,26 @@
 """The table of all verbs, one file per group of them, in the order of the help.  (cold)"""
 
 from sandbox.options import HOT, Option, Verb
-from sandbox.verbs import containers, files, images, machine, registries, store, volumes, words
+from sandbox.verbs import containers, files, images, limits, machine, registries, store, volumes, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 VERBS: "Final[dict[str, Verb]]" = {
-    **HOT, **containers.VERBS, **files.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
+    **HOT, **containers.VERBS, **limits.VERBS, **files.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
     **machine.VERBS, **words.VERBS,
 }  # fmt: skip
 
 # Other spellings, as podman has them.
 ALIASES: "Final[dict[str, str]]" = {
-    "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info", "volume list": "volume ls",
+    "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info", "volume list": "volume ls", "unmount": "umount",
     "container ls": "ps", "container list": "ps",
     **{
         f"container {verb}": verb
         for verb in (
-            "attach", "create", "exec", "inspect", "kill", "logs", "ps", "rename", "restart", "rm", "run", "start", "stop", "top", "wait",
+            "attach", "create", "exec", "inspect", "kill", "logs", "pause", "ps", "rename", "restart", "rm", "run", "start", "stop",
+            "top", "unpause", "update", "wait",
         )
     },
     **{f"image {verb}": verb for verb in ("history", "import", "inspect", "load", "search", "tag", "untag")},

@@ -1,0 +1,45 @@
+"""`sbx pause`, `sbx unpause`: stop all processes of containers, and let them go on.  (cold)"""
+
+from typing import Any
+
+from sandbox import channel, state
+from sandbox.cli.each import for_each
+from sandbox.errors import SandboxError
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Freeze the containers' control groups."""
+    return for_each(
+        operands, _pause, among=lambda known: known.status == "running", everything=opts["all"], latest=opts["latest"]
+    )
+
+
+def unpause(opts: dict[str, Any], operands: list[str]) -> int:
+    """Let the processes of paused containers go on."""
+    return for_each(
+        operands, _resume, among=lambda known: known.status == "paused", everything=opts["all"], latest=opts["latest"]
+    )
+
+
+def _pause(known: state.Known) -> None:
+    _ask(known, "pause", "running")
+
+
+def _resume(known: state.Known) -> None:
+    _ask(known, "resume", "paused")
+
+
+def _ask(known: state.Known, kind: str, wanted: str) -> None:
+    verb = "pause container" if kind == "pause" else "unpause container"
+    if known.status != wanted:
+        raise SandboxError(verb, known.name, detail=f"it is not {wanted}, it is {known.status}")
+    sock = channel.connect(known.directory)
+    try:
+        channel.send(sock, kind, {})
+        answer, value, _ = channel.receive(sock)
+    finally:
+        sock.close()
+    if answer == "error":
+        raise SandboxError.from_tuple(value)
+    if answer != "done":
+        raise SandboxError(verb, known.name, detail="it has ended meanwhile")
