@@ -1,11 +1,12 @@
 """The same done to each of several containers.  (cold)"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sandbox import state
 from sandbox.errors import SandboxError, UsageError, report
 from sandbox.life.chosen import all_known, find
+from sandbox.life.rows import parse
 
 
 def for_each(
@@ -16,19 +17,26 @@ def for_each(
     latest: bool,
     among: Callable[[state.Known], bool] = lambda _: True,
     ignore: bool = False,
+    cidfiles: Sequence[str] = (),
+    filters: Sequence[str] = (),
 ) -> int:
     """`action` on each operand, with --all (`everything`) on those of `among`, or on the `latest`; prints what was typed.
 
+    With `filters` on those of `among` that they hold for, as `ps` has them; `cidfiles` have ids in them.
+
     Goes on after an error and returns the last one's exit status.  `ignore`: one that is not there is none.
     """
+    operands = [*operands, *map(_id_in, cidfiles)]
     wanted: list[tuple[str, state.Known | None]] = [(word, None) for word in operands]
-    if bool(operands) + everything + latest != 1:
+    if bool(operands) + (everything or bool(filters)) + latest != 1:
         raise UsageError(
             "read command line", "CONTAINER", detail="containers, --all and --latest exclude each other" if operands
             else "no container given", hint="`sbx ps -a` lists all containers",
         )  # fmt: skip
-    if everything:
-        wanted = [(known.id, known) for known in all_known() if among(known)]
+    if everything or filters:
+        everyone = all_known()
+        test = parse(list(filters), everyone)
+        wanted = [(known.id, known) for known in everyone if among(known) and test(known)]
     elif latest:
         wanted = [(known.id, known) for known in all_known()[-1:]]
     code = 0
@@ -41,6 +49,15 @@ def for_each(
                 continue
             code = report(error)
     return code
+
+
+def _id_in(path: str) -> str:
+    """The id that `run --cidfile` has written."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline(4096).strip()
+    except OSError as error:
+        raise SandboxError.of("read container id from", path, error) from None
 
 
 def the_one(operands: list[str], *, latest: bool) -> state.Known:

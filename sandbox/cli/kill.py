@@ -23,4 +23,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         among=lambda known: known.lives,
         everything=opts["all"],
         latest=opts["latest"],
+        cidfiles=opts["cidfile"],
     )

@@ -16,4 +16,6 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         among=lambda known: known.lives or not opts["running"],
         everything=opts["all"],
         latest=opts["latest"],
+        cidfiles=opts["cidfile"],
+        filters=opts["filter"],
     )

@@ -26,4 +26,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         among=lambda known: not known.lives,
         everything=opts["all"],
         latest=opts["latest"],
+        filters=opts["filter"],
     )

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from sandbox import state
+from sandbox import state, values
 from sandbox.cli.rows import table, templated
 from sandbox.cli.top import processes
 from sandbox.image.describe import human_size
@@ -24,8 +24,11 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     """One line for each container, again and again on a terminal; once with --no-stream or in a pipe."""
     import sys
 
-    chosen = [find(word) for word in operands] or [known for known in all_known() if known.lives]
-    interval = float(opts["interval"])
+    everyone = [] if operands else all_known()
+    chosen = [find(word) for word in operands] or [known for known in everyone if known.lives or opts["all"]]
+    if opts["latest"]:
+        chosen = everyone[-1:]
+    interval = values.seconds(opts["interval"], "--interval")
     once = opts["no_stream"] or not sys.stdout.isatty()
     before = {known.id: _used(known) for known in chosen}
     while True:
@@ -34,9 +37,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         cells = []
         for known in chosen:
             now = _used(known)
-            cells.append(_cell(known, before[known.id], now, time.monotonic() - began))
+            cells.append(_cell(known, before[known.id], now, time.monotonic() - began, full=opts["no_trunc"]))
             before[known.id] = now
-        if not once:
+        if not once and not opts["no_reset"]:
             sys.stdout.write(_CLEAR)
         if opts["format"] == "json":
             from sandbox.image.describe import json_text
@@ -60,11 +63,11 @@ def _used(known: state.Known) -> tuple[float, int, int]:
 
 
 def _cell(
-    known: state.Known, before: tuple[float, int, int], now: tuple[float, int, int], seconds: float
+    known: state.Known, before: tuple[float, int, int], now: tuple[float, int, int], seconds: float, *, full: bool
 ) -> dict[str, Any]:
     percent = max(0.0, 100 * (now[0] - before[0]) / seconds)
     return {
-        "ID": known.id[:12], "Id": known.id, "Name": known.name, "Container": known.id[:12],
+        "ID": known.id if full else known.id[:12], "Id": known.id, "Name": known.name, "Container": known.id[:12],
         "CPUPerc": f"{percent:.2f}%", "CPU": percent, "CPUTime": f"{now[0]:.2f}s",
         "MemUsage": human_size(now[1]), "MemUsageBytes": now[1], "PIDs": now[2], "PIDS": now[2],
     }  # fmt: skip

@@ -17,4 +17,6 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         ignore=opts["ignore"],
         everything=opts["all"],
         latest=opts["latest"],
+        cidfiles=opts["cidfile"],
+        filters=opts["filter"],
     )

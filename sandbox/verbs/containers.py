@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 _ALL = Option("-a --all", FLAG, "", "All containers that this can be done to.")
 _LATEST = Option("-l --latest", FLAG, "", "The container that was made last.")
 _IGNORE = Option("-i --ignore", FLAG, "", "A container that is not there is no error.")
+_CIDFILE = Option("--cidfile", LIST, "FILE", "The container whose id is in this file, as --cidfile of run writes it.")
+_FILTER = Option("-f --filter", LIST, "KEY=VALUE", "All that this holds for, as ps has it.")
 _KEYS = Option(
     "--detach-keys", VALUE, "KEYS", "Keys that detach, such as ctrl-a,d; empty for none.", default=DETACH_KEYS
 )
@@ -36,25 +38,28 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(
             Option("-a --attach", FLAG, "", "Show what it prints, and exit with its status."),
             Option("-i --interactive", FLAG, "", "Attach standard input too."),
-            _KEYS, _SIG_PROXY, Option("--all", FLAG, "", "All containers that do not run."), _LATEST,
+            _KEYS, _SIG_PROXY, Option("--all", FLAG, "", "All containers that do not run."), _LATEST, _FILTER,
         ),
         operands="CONTAINER...", most=-1,
         examples=(("sbx start db", ""), ("sbx start -ai shell", "with this terminal")),
     ),
     "stop": Verb(
         "sandbox.cli.stop:main", "Ask containers to end, and kill them when they do not.", group="Containers",
-        options=(_time("How long to wait; 10 if neither this nor --stop-timeout was given."), _ALL, _LATEST, _IGNORE),
+        options=(_time("How long to wait; 10 if neither this nor --stop-timeout was given."), _ALL, _LATEST, _IGNORE, _CIDFILE, _FILTER),
         operands="CONTAINER...", most=-1,
         examples=(("sbx stop db", ""), ("sbx stop -t 2 --all", "")),
     ),
     "restart": Verb(
         "sandbox.cli.restart:main", "Stop containers and start them again.", group="Containers",
-        options=(_time("How long to wait for their end."), Option("--running", FLAG, "", "Only those that run."), _ALL, _LATEST),
+        options=(
+            _time("How long to wait for their end."), Option("--running", FLAG, "", "Only those that run."), _ALL, _LATEST, _CIDFILE,
+            _FILTER,
+        ),
         operands="CONTAINER...", most=-1, examples=(("sbx restart db", ""),),
     ),
     "kill": Verb(
         "sandbox.cli.kill:main", "Send a signal to the commands of containers.", group="Containers",
-        options=(Option("-s --signal", VALUE, "SIGNAL", "A name or a number.", default="KILL"), _ALL, _LATEST),
+        options=(Option("-s --signal", VALUE, "SIGNAL", "A name or a number.", default="KILL"), _ALL, _LATEST, _CIDFILE),
         operands="CONTAINER...", most=-1, examples=(("sbx kill -s HUP web", "reload"),),
     ),
     "wait": Verb(
@@ -65,7 +70,8 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.rm:main", "Remove containers.", group="Containers",
         options=(
             Option("-f --force", FLAG, "", "Those that run too; they are killed."), _time("With --force: ask first, and wait so long."),
-            _ALL, _LATEST, _IGNORE,
+            _ALL, _LATEST, _IGNORE, _CIDFILE,
+            Option("--filter", LIST, "KEY=VALUE", "All that this holds for, as ps has it."),
             Option("-v --volumes", FLAG, "", "Their anonymous volumes too."),
         ),
         operands="CONTAINER...", most=-1, examples=(("sbx rm db", ""), ("sbx rm -fa", "everything")),
@@ -139,10 +145,18 @@ VERBS: "Final[dict[str, Verb]]" = {
             "Output",
             Option("--no-stream", FLAG, "", "Once; always so when the output is no terminal."),
             Option("-i --interval", VALUE, "SECONDS", "How often.", default="5"),
+            Option("-a --all", FLAG, "", "Those that do not run too."),
+            _LATEST,
+            Option("--no-reset", FLAG, "", "Do not clear the screen before each."),
+            Option("--no-trunc", FLAG, "", "Do not shorten ids."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
         ),
         operands="[CONTAINER...]", most=-1, about="Added up from /proc: memory is what is resident in all its processes.",
         examples=(("sbx stats", ""),),
+    ),
+    "container exists": Verb(
+        "sandbox.cli.container_exists:main", "Say by the exit status whether there is a container.", group="Containers",
+        operands="CONTAINER", least=1, most=1, about="0 when there is, 1 when not.", examples=(("sbx container exists web", ""),),
     ),
     "healthcheck": Verb(
         "sandbox.cli.healthcheck:main", "Run the health check of a container's image in it.", group="Containers",

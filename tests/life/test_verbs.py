@@ -391,3 +391,31 @@ def test_health(sbx_in, tmp_path, test, status):
     sbx_in("load", "-q", "-i", str(tmp_path / "checked.tar"))
     sbx_in("run", "-d", "--name", "web", "localhost/checked", "sleep", "60")
     sbx_in("healthcheck", "run", "web", code=status)
+
+
+def test_by_filter_and_by_file(sbx_in, tmp_path):
+    for name, label in (("a", "one"), ("b", "two"), ("c", "two")):
+        file = tmp_path / name
+        sbx_in("run", "-d", "--name", name, "--label", label, "--cidfile", file, sbx_in.image, "sleep", "60")
+    ids = {name: (tmp_path / name).read_text() for name in "abc"}
+    assert sbx_in.out("kill", "--cidfile", tmp_path / "a") == f"{ids['a']}\n"
+    sbx_in("wait", "a")
+    assert set(sbx_in.out("stop", "-t", "0", "--filter", "label=two").split()) == {ids["b"], ids["c"]}
+    assert sbx_in.out("start", "--filter", "name=b") == f"{ids['b']}\n"
+    assert sbx_in.out("rm", "-f", "--filter", "label=two", "--filter", "status=running") == f"{ids['b']}\n"
+    assert sbx_in.out("rm", "--cidfile", tmp_path / "a", "--cidfile", tmp_path / "c").split() == [ids["a"], ids["c"]]
+    done = sbx_in("rm", "--cidfile", tmp_path / "none", code=125)
+    assert done.stderr.startswith(f"sbx: read container id from `{tmp_path}/none`: No such file or directory")
+
+
+def test_exists(sbx_in):
+    sbx_in("create", "--name", "c", sbx_in.image, "true")
+    sbx_in("container", "exists", "c")
+    assert sbx_in("container", "exists", "d", code=1).stderr == ""
+
+
+def test_stats_options(sbx_in):
+    id_ = sbx_in.out("create", "--name", "c", sbx_in.image, "true").strip()
+    assert sbx_in.out("stats", "--no-stream", "--format", "{{.Name}}") == ""
+    assert sbx_in.out("stats", "-a", "--no-stream", "--no-trunc", "--format", "{{.ID}} {{.PIDs}}") == f"{id_} 0\n"
+    assert "Traceback" not in sbx_in("stats", "-i", "soon", code=125).stderr
