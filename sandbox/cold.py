@@ -47,6 +47,9 @@ def call(target: str, *args: "Any") -> "Any":
     os.close(write)
     try:
         return receive_result(read)
+    except BaseException:
+        os.kill(pid, 15)  # interrupted: who waits for a pull waits no longer
+        raise
     finally:
         os.close(read)
         os.waitpid(pid, 0)

@@ -147,7 +147,7 @@ def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any
         if record and all(os.path.isdir(layer) for layer in record["layers"]):
             return dict(record)
     known: dict[str, Any] = cold.call(
-        "sandbox.transfer.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"]
+        "sandbox.transfer.prepare:prepare", name, maps, opts["pull"] or "missing", opts["platform"], opts["quiet"]
     )
     return known
 

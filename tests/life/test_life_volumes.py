@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import tarfile
+import time
 
 import pytest
 
@@ -143,3 +145,34 @@ def test_export_and_import(sbx_in, image, tmp_path):
 def test_start_again_keeps_its_volumes(sbx_in, image):
     sbx_in("run", "--name", "c", "-v", "v:/v", image, "sh", "-c", "echo x >>/v/f; cat /v/f")
     assert sbx_in.out("start", "-a", "c") == "x\nx\n"
+
+
+def test_first_use_by_many_at_once(sbx_in, image):
+    """One makes and fills it, and all see it whole."""
+    words = ("run", "-v", "v:/data", image, "sh", "-c", "cat /data/sub/file; stat -c %u /data")
+    started = [sbx_in.sbx.popen(*words) for _ in range(8)]
+    for process in started:
+        assert (*process.communicate(timeout=60), process.returncode) == ("image\n1000\n", "", 0)
+    assert names(sbx_in) == ["v"]
+
+
+def test_killed_at_any_moment(sbx_in, image):
+    """Whatever was there then: the next command finds the volume whole or not at all, and nothing else."""
+    for number in range(12):
+        process = sbx_in.sbx.popen("run", "-v", "v:/data", "-v", "/other", image, "sleep", "60")
+        time.sleep(0.02 * number)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert sbx_in.out("run", "-v", "v:/data", image, "cat", "/data/sub/file") == "image\n"
+        sbx_in("volume", "rm", "v", code=0)
+    assert names(sbx_in) == []
+
+
+def test_link_of_the_image_at_the_destination(sbx_in, image):
+    """The volume is mounted, and filled from, where the link leads inside."""
+    sbx_in("run", "--name", "made", image, "sh", "-c", "mkdir /real; echo r >/real/f; ln -s /../../../real /link")
+    sbx_in("commit", "-q", "made", "localhost/link:1")
+    sbx_in("rm", "-v", "made")
+    assert sbx_in.out("run", "-v", "v:/link", "localhost/link:1", "cat", "/real/f") == "r\n"
+    done = sbx_in("volume", "export", "v", "-o", "/dev/null")
+    assert done.stderr == ""
