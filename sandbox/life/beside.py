@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sandbox import linux
+from sandbox.errors import EPIPE, SandboxError
 from sandbox.results import receive_result, send_result
 
 
@@ -48,17 +49,18 @@ def _running(function: Callable[[], Any], other: int) -> Iterator[None]:
         finally:
             os._exit(0)
     os.close(say)
-    failed = False
     try:
-        yield
-    except BaseException as error:
-        # Who reads sees the end of what the other could not write: that one knows why.
-        failed = not isinstance(error, OSError)
-        raise
-    finally:
         try:
-            if not failed:
+            yield
+        except (OSError, SandboxError):
+            # Who reads sees the end of what the other could not write, and who writes that nobody reads: the other knows why.
+            try:
                 receive_result(said)
-        finally:
-            os.close(said)
-            os.waitpid(pid, 0)
+            except SandboxError as failed:
+                if failed.errno != EPIPE:
+                    raise
+            raise
+        receive_result(said)
+    finally:
+        os.close(said)
+        os.waitpid(pid, 0)

@@ -138,7 +138,8 @@ def beneath(known: state.Known, function: Callable[[int, int], Any]) -> Any:
             return function(layers[0], upper)
         os.mkdir(scratch, 0o700)
         try:
-            return function(overlay.mount(layers, f"{scratch}/upper", f"{scratch}/work"), upper)
+            merged = overlay.mount(layers, f"{scratch}/upper", f"{scratch}/work")
+            return function(os.open(".", _FOLDER, dir_fd=merged), upper)
         finally:
             trees.remove(scratch, os.open(".", _FOLDER))
 

@@ -242,6 +242,20 @@ def test_commit(sbx_in, driver, busybox):
     assert sbx_in.out("system", "check") is not None
 
 
+def test_diff_and_commit_of_several_layers(sbx_in, layered_oci):
+    sbx_in("load", "-q", "-i", str(layered_oci(20).docker_archive))
+    (name,) = sbx_in.out("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    sbx_in("run", "--name", "c", name, "sh", "-c", "echo x >/new; rm /bin/ls; echo y >>/etc/passwd")
+    wanted = {"C /bin", "C /etc", "C /etc/passwd", "D /bin/ls", "A /new"}
+    lines = set(sbx_in.out("diff", "c").splitlines())
+    assert wanted <= lines, lines
+    sbx_in("commit", "-q", "c", "localhost/made")
+    assert sbx_in.out("run", "localhost/made", "sh", "-c", "cat /new; test -e /bin/ls || echo gone") == "x\ngone\n"
+    (image,) = json.loads(sbx_in.out("inspect", "localhost/made"))
+    (before,) = json.loads(sbx_in.out("inspect", name))
+    assert len(image["RootFS"]["Layers"]) == len(before["RootFS"]["Layers"]) + 1
+
+
 def test_commit_while_it_runs(sbx_in, busybox):
     sbx_in.out("run", "-d", "--name", "c", busybox, "sh", "-c", "echo x >/x; echo up; sleep 60")
     sbx_in.until("c", "up")
