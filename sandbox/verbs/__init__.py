@@ -19,8 +19,8 @@ ALIASES: "Final[dict[str, str]]" = {
     **{
         f"container {verb}": verb
         for verb in (
-            "attach", "create", "exec", "inspect", "kill", "logs", "pause", "ps", "rename", "restart", "rm", "run", "start", "stop",
-            "top", "unpause", "update", "wait",
+            "attach", "commit", "cp", "create", "diff", "exec", "export", "inspect", "kill", "logs", "mount", "pause", "port", "ps",
+            "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "umount", "unpause", "update", "wait",
         )
     },
     **{f"image {verb}": verb for verb in ("history", "import", "inspect", "load", "search", "tag", "untag")},

@@ -34,7 +34,7 @@ def limited(sbx, busybox_rootfs, place, no_leftovers):
 def no_groups() -> bool:
     """systemd removes a scope a little after its last process."""
     for _ in range(50):
-        found = [path for path in ROOT.glob("**/sbx-*") if path.is_dir()]
+        found = [f"{folder}/{name}" for folder, names, _ in os.walk(ROOT) for name in names if name.startswith("sbx-")]
         if not found:
             return True
         time.sleep(0.1)
@@ -68,9 +68,8 @@ def test_out_of_memory_is_said_in_words(limited):
     assert done.stdout.split()[-1] == "after"
     said = done.stderr.splitlines()[-1]  # the first is the shell's own
     assert said.startswith("sbx: out of memory: "), done
-    assert "limit 32.0 MiB, " in said
+    assert "limit 32.0 MiB, peak 32.0 MiB, " in said
     assert said.endswith(("1 process killed", "1 process killed: `tail`")), done
-    assert ("peak 32.0 MiB" in said) == Path(OWN, "memory.peak").exists()
 
 
 def test_out_of_memory_of_the_command_itself(limited):

@@ -160,3 +160,55 @@ def test_apparmor_and_the_fix_of_doctor(as_user, rootfs, confined):
     done = as_user("run", rootfs, "id", "-u", under=under)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
     assert as_user("doctor", "--quiet", under=under).returncode == 0
+
+
+def test_limits_without_systemd_and_delegation(as_user, rootfs):
+    """No user manager, and a control group of somebody else's: refused, with the way out; or replaced."""
+    subprocess.run(["loginctl", "disable-linger", "ci"], check=True)
+    subprocess.run(["systemctl", "stop", "user@1000.service"], check=True)
+    done = as_user("run", "-m", "64m", rootfs, "true")
+    cause = "there is neither a systemd of this user nor a control group of its own"
+    assert (done.returncode, done.stderr.splitlines()[0]) == (125, f"sbx: set limits: {cause}")
+    assert "--allow-degraded=limits" in done.stderr.splitlines()[1]
+    done = as_user("run", "-m", "64m", "--allow-degraded=limits", rootfs, "sh", "-c", "ulimit -v")
+    assert (done.returncode, done.stdout) == (0, "65536\n")
+    assert done.stderr.startswith(f"sbx: limits are weaker than asked for ({cause}): memory: 67108864 bytes")
+    found = as_user("doctor", "--json")
+    assert row(found, "cgroup")["status"] == "weaker"
+    subprocess.run(["loginctl", "enable-linger", "ci"], check=True)
+    subprocess.run(["systemctl", "start", "user@1000.service"], check=True)
+    done = as_user("run", "-m", "64m", rootfs, "cat", "/sys/fs/cgroup/memory.max")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "67108864\n", "")
+
+
+def test_limits_that_are_not_delegated(as_user, rootfs):
+    """systemd hands memory and pids to users by default, and no others."""
+    conf = Path("/etc/systemd/system/user@.service.d/delegate.conf")
+    text = conf.read_text()
+    conf.write_text("[Service]\nDelegate=memory pids\n")
+    try:
+        for words in (("daemon-reload",), ("restart", "user@1000.service")):
+            subprocess.run(["systemctl", *words], check=True)
+        done = as_user("run", "--cpuset-cpus", "0", rootfs, "true")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (
+            125,
+            "sbx: set limits: not delegated to this user: cpuset",
+        )
+        assert as_user("run", "-m", "64m", "--pids-limit", "9", rootfs, "true").returncode == 0
+        fix = row(as_user("doctor", "--json"), "cgroup")["fix"]
+        assert "Delegate=cpu cpuset io memory pids" in fix
+        subprocess.run(["sh", "-c", fix.replace("sudo ", "")], check=True, capture_output=True)
+        subprocess.run(["systemctl", "restart", "user@1000.service"], check=True)
+        done = as_user("run", "--cpuset-cpus", "0", rootfs, "cat", "/sys/fs/cgroup/cpuset.cpus")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    finally:
+        conf.write_text(text)
+
+
+def test_limits_for_root(rootfs):
+    """The system's own systemd makes the scope then."""
+    done = subprocess.run(
+        [os.environ["SBX_LAUNCHER"], "run", "-m", "64m", "--rm", rootfs, "cat", "/sys/fs/cgroup/memory.max"],
+        text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "67108864\n"), done
