@@ -161,10 +161,11 @@ def make(resources: "dict[str, Any]", id_: str, pid: int, parent: str = "") -> s
         raise SandboxError("set limits", detail=reason, hint=DOCTOR)
     chosen = os.environ.get("SBX_CGROUP", "")
     path = "" if chosen else scope.socket_path()
+    name = f"sbx-{id_[:24]}-{os.urandom(4).hex()}"  # another one at each start: the last one may be ending still
     try:
         if path:
-            return ROOT + scope.start(path, f"sbx-{id_[:32]}.scope", pid, parent)
-        return _below(chosen or own(), f"{parent.strip('/')}/sbx-{id_[:32]}".lstrip("/"), controllers(resources))
+            return ROOT + scope.start(path, f"{name}.scope", pid, parent)
+        return _below(chosen or own(), f"{parent.strip('/')}/{name}".lstrip("/"), controllers(resources))
     except OSError as error:
         raise SandboxError.of("make control group", str(error.filename or ""), error, DOCTOR) from None
 

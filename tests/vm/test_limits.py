@@ -147,13 +147,18 @@ def test_pause_update_and_exec(sbx, busybox_rootfs, place, no_leftovers, userns)
     assert sbx("update", "-m", "96m", "--pids-limit", "30", "life").returncode == 0
     done = sbx("exec", "life", "sh", "-c", "cd /sys/fs/cgroup; cat memory.max pids.max")
     assert (done.returncode, done.stdout) == (0, "100663296\n30\n")
+    # What was updated holds at the next start too, in a group of its own.
+    done = sbx("restart", "-t", "0", "life")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = sbx("exec", "life", "sh", "-c", "cd /sys/fs/cgroup; cat memory.max pids.max")
+    assert (done.returncode, done.stdout) == (0, "100663296\n30\n"), done
     assert sbx("pause", "life").returncode == 0
     assert sbx("rm", "-f", "life").returncode == 0
     # The keeper can not remove what is not its own; what it leaves the next container's start removes, a minute later.
     if place == "systemd" or userns == "auto":
         assert no_groups()
     else:
-        for path in ROOT.glob("**/sbx-*/"):
+        for path in list(ROOT.glob("**/sbx-*/")):
             for name in ("payload", "keeper", ""):
                 (path / name).rmdir()
 

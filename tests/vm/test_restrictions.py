@@ -205,10 +205,10 @@ def test_limits_that_are_not_delegated(as_user, rootfs):
         conf.write_text(text)
 
 
-def test_limits_for_root(rootfs):
+def test_limits_for_root(busybox_rootfs):
     """The system's own systemd makes the scope then."""
-    done = subprocess.run(
-        [os.environ["SBX_LAUNCHER"], "run", "-m", "64m", "--rm", rootfs, "cat", "/sys/fs/cgroup/memory.max"],
-        text=True, capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "67108864\n"), done
+    ranges = ("--add-subuids", "200000-265535", "--add-subgids", "200000-265535")
+    subprocess.run(["usermod", *ranges, "root"], check=True)
+    words = ("run", "-m", "64m", "--rm", f"rootfs:{busybox_rootfs}", "cat", "/sys/fs/cgroup/memory.max")
+    done = subprocess.run([os.environ["SBX_LAUNCHER"], *words], text=True, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "67108864\n", "")
