@@ -147,7 +147,7 @@ def _refused(subject: str, port: int, errno: int) -> SandboxError:
         except OSError:
             pass
         return SandboxError(
-            "publish port", subject, errno, detail=f"ports below {limit} are for root",
+            "publish port", subject, errno, detail=f"ports below {limit} are for root, which the network helper is not",
             hint=f"publish one of {limit} and above, or `sudo sysctl net.ipv4.ip_unprivileged_port_start={port}`",
         )  # fmt: skip
     hint = (

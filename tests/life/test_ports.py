@@ -127,7 +127,7 @@ def test_port_for_root(sbx_in):
         pytest.skip("every port is for everybody here")
     done = sbx_in("run", "--network", "pasta", "-p", "1:80", sbx_in.image, "true", code=125)
     assert done.stderr.startswith(
-        f"sbx: publish port `0.0.0.0:1/tcp`: ports below {start} are for root\nhint: publish one of {start}"
+        f"sbx: publish port `0.0.0.0:1/tcp`: ports below {start} are for root, which the network helper is not\nhint: publish one of {start}"
     )
 
 
