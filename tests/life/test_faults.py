@@ -233,6 +233,13 @@ def test_hostile_labels_and_commands_on_a_terminal(sbx_in):
         ("inspect", "c"),
         ("inspect", "-f", "{{.Config.Labels}} {{.Config.Cmd}}", "c"),
         ("top", "c"),
+        ("events", "--stream=false"),
+        ("events", "--stream=false", "--format", "{{.Attributes}}"),
+        ("events", "--stream=false", "--format", "json"),
+        ("stats", "--no-stream"),
+        ("generate", "systemd", "c"),
+        ("diff", "c"),
+        ("port", "c"),
         ("rm", HOSTILE),
         ("ps", "--filter", f"label!={HOSTILE}", "-a"),
         ("ps", "--filter", f"{HOSTILE}=1"),
@@ -247,7 +254,7 @@ def test_hostile_labels_and_commands_on_a_terminal(sbx_in):
             env={**sbx_in.sbx.environment, "SBX_STORE": str(sbx_in.sbx.store), "COLUMNS": "4000"}, timeout=60,
         )  # fmt: skip
         shown = done.stdout.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
-        assert shown.strip(), words
+        assert shown.strip() or words[0] in ("diff", "port"), words
         bad = [char for char in shown if not char.isprintable() and char != "\n"]
         assert bad == [], (words, shown)
 
