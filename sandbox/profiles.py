@@ -20,8 +20,6 @@ _BY_SECURITY_OPT = {
     "seccomp": "seccomp=", "no_new_privileges": "no-new-privileges=false", "unmask": ("unmask=", "systempaths="),
     "landlock": "landlock=",
 }  # fmt: skip
-# What wrap does anyway: a read-only root, the caller's own id
-_WRAP_HAS = ("read_only", "user", "userns", "umask")
 
 
 def load(name: str, seccomp: str) -> "dict[str, Any]":
@@ -39,10 +37,10 @@ def load(name: str, seccomp: str) -> "dict[str, Any]":
     return found
 
 
-def apply(opts: "Options", fragment: "dict[str, Any]") -> "Options":
+def apply(opts: "Options", fragment: "dict[str, Any]", able: "tuple[str, ...]" = ()) -> "Options":
     """`opts` with what the profile says in their place; SandboxError for one that would change a locked key.
 
-    What is given on the command line wins; of lists the profile's part comes first.
+    What is given on the command line wins; of lists the profile's part comes first.  `able`: all that the verb can do of it.
     """
     options = fragment.get("options", {})
     for option, key in fragment.get("locked", {}).items():
@@ -51,7 +49,7 @@ def apply(opts: "Options", fragment: "dict[str, Any]") -> "Options":
         return opts
     merged = dict(opts)
     for name, value in options.items():
-        if name not in opts and name not in _WRAP_HAS:
+        if able and name not in able:
             raise SandboxError("use profile", name, EINVAL, detail="this verb can not do what the profile asks for")
         merged[name] = [*value, *opts.get(name, ())] if isinstance(value, list) else opts.get(name) or value
     return merged

@@ -21,13 +21,17 @@ _KEPT = ("TERM", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES", "NO_COLOR", "SOUR
 _NETWORKS = ("none", "host", "slirp4netns", "pasta")
 
 
+# What a profile may say of options here; read_only, user and userns are so anyway.
+_ABLE = ("read_only", "user", "userns", "umask", "timeout", "tmpfs", "network", "env", "unsetenv")
+
+
 def main(opts: "Options", operands: "list[str]") -> int:
     """Run a command of the host, confined; returns its exit status."""
     if not operands:
         raise SandboxError("wrap", detail="no command given", hint="sbx wrap [options] -- COMMAND...")
     maps = _maps()
     profile = profiles.load(opts["profile"] or "default", values.seccomp(opts["security_opt"]))
-    opts = profiles.apply(opts, profile["fragment"])
+    opts = profiles.apply(opts, profile["fragment"], _ABLE)
     shown = opts["print_config"] or opts["print_plan"]
     container = containers.Draft(f"{opts} {operands}", maps) if shown else containers.Container(paths.store(), maps)
     try:

@@ -73,6 +73,14 @@ def near(word: str, known: Any) -> str:
     return f"known are {', '.join(known)}" if len(known) <= 45 else ""
 
 
+def line_of(path: str, text: str, table: str, word: str) -> int:
+    """The line of [table] that `word` stands in, 0 when it is not there."""
+    reader = _Reader(path, text)
+    number = reader.line(table, 0, word)
+    header = reader.line(table, 0, table)
+    return number if number and number > header and header else 0
+
+
 class _Reader:
     """One file being read: keeps the text, to find the line that an error is about."""
 

@@ -80,7 +80,7 @@ def _follow(path: str, text: str, files: list[str], above: tuple[str, ...]) -> P
         if word.startswith("./"):
             folder = os.path.realpath(os.path.dirname(path))
             target = os.path.realpath(os.path.join(folder, word))
-            if os.path.commonpath([folder, target]) != folder:
+            if os.path.commonpath([folder, target]) != folder or target == folder:
                 refuse("it lies outside of the folder of this profile")
             files.append(os.path.abspath(os.path.join(os.path.dirname(path), word)))
             found = (target, read(target))

@@ -19,6 +19,9 @@ OPERATORS = {
 }  # fmt: skip
 
 
+_MERGED = 200
+
+
 def prefixes(low: int, high: int, width: int) -> list[tuple[int, int]]:
     """The (mask, value) pairs that together match low..high (inclusive) in `width` bits, and nothing else."""
     full = (1 << width) - 1
@@ -88,7 +91,7 @@ def subtract(a: Pattern, b: Pattern) -> list[Pattern]:
 def merge(whole: list[Pattern]) -> list[Pattern]:
     """The same set in fewer patterns: two that differ in one bit only become one that does not look at it."""
     result = list(dict.fromkeys(whole))
-    merged = True
+    merged = len(result) <= _MERGED  # more would take minutes, and is no filter that the kernel takes
     while merged:
         merged = False
         present = set(result)

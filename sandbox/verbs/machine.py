@@ -17,9 +17,20 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx unshare rm -rf build/root", "remove files that belong to subordinate ids"),),
     ),
     "profile": Verb(
-        "sandbox.cli.profile:main", "List security profiles, or show one as it is in force.", group="This machine",
-        options=(JSON,), operands="list | show NAME", least=1, most=2, words=("list", "show"),
-        examples=(("sbx profile list", ""), ("sbx profile show default --json", "as an OCI fragment")),
+        "sandbox.cli.profile:main", "Show, check, compare, test and score security profiles.", group="This machine",
+        options=(
+            JSON,
+            Option("--effective", FLAG, "", "show: with all that the profile extends, rule by rule.", group="Output"),
+            Option("--profile", VALUE, "PROFILE", "explain: the profile that is asked; `default` if not given."),
+            Option("--threshold", VALUE, "N", "score: exit with 1 when the exposure is above this."),
+        ),
+        operands="list | show NAME | check FILE | diff A B | explain CALL [ARG...] | test FILE | score NAME | schema",
+        least=1, most=8, words=("list", "show", "check", "diff", "explain", "test", "score", "schema"),
+        examples=(
+            ("sbx profile list", ""), ("sbx profile show strict --effective", "with what it extends"),
+            ("sbx profile explain ptrace --profile strict", "allowed or not, and by which line"),
+            ("sbx profile test ./mine.toml", "tries its [[test]] tables in a sandbox"),
+        ),
     ),
     "doctor": Verb(
         "sandbox.cli.doctor:main", "Try each operation that sandboxes need, and name the fix for what is missing.", group="This machine",
