@@ -279,7 +279,7 @@ class Group:
         self.state = _open(f"{payload}/cgroup.events")
         self.events, self.peak = _open(f"{payload}/memory.events"), _open(f"{payload}/memory.peak")
         self.frozen = False
-        self.suspect = ""  # name of the process that was seen to hold most, or to be dying, when the limit was hit
+        self.suspect = ""  # name of the process that was seen to hold more than half when the limit was hit
 
     def freeze(self, frozen: bool) -> None:
         """Stop all processes of the container, or let them go on; returns when it is so."""
@@ -313,9 +313,8 @@ class Group:
         for pid in _read(f"{self.path}/payload/cgroup.procs").split():
             seen = _as_proc_numbers(int(pid))
             words = _read(f"/proc/{seen}/statm").split() if seen else []
-            size = int(words[1]) * 4096 if len(words) > 1 else -1
-            # Half of it all; or nothing at all any more, which is how a process looks that was just killed.
-            if size == 0 or (limit.isdecimal() and size > int(limit) // 2):
+            # Only one that holds more than all others together: a wrong name is worse than none.
+            if len(words) > 1 and limit.isdecimal() and int(words[1]) * 4096 > int(limit) // 2:
                 self.suspect = _read(f"/proc/{seen}/comm").strip()
 
     def out_of_memory(self, command: str) -> "dict[str, Any] | None":

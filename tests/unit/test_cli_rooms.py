@@ -76,21 +76,23 @@ def test_the_target_is_there(verb: str) -> None:
 # What the verb's own module does not have to read: --debug is entry's, the others ask for what is always so.
 READ_ELSEWHERE = {"debug", "rm", "remove_signatures", "multi_image_archive"}
 # Modules that a verb's own module hands its options to.
-WITH = {"sandbox.run": ["sandbox.compose"]}
+WITH = {
+    "sandbox.run": ["sandbox.compose", "sandbox.limits"], "sandbox.wrap": ["sandbox.limits"],
+    "sandbox.cli.update": ["sandbox.limits"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_option_is_accepted_and_then_ignored(verb: str) -> None:
     """What the table offers is read by the verb's module, and what it postpones (`later`) is not read yet."""
     module = VERBS[verb].target.partition(":")[0]
-    text = "".join(
-        Path(str(importlib.import_module(name).__file__)).read_text(encoding="utf-8")
-        for name in (module, *WITH.get(module, ()))
-    )
-    read = set(re.findall(r"""opts(?:\.get\(|\[)["'](\w+)["']""", text))
-    # `for name in ("a", "b"): opts[name]`
-    if re.search(r"opts\[[a-z_]+\]", text):
-        read |= set(re.findall(r"""["'](\w+)["']""", text))
+    read: set[str] = set()
+    for name in (module, *WITH.get(module, ())):
+        text = Path(str(importlib.import_module(name).__file__)).read_text(encoding="utf-8")
+        read |= set(re.findall(r"""opts(?:\.get\(|\[)["'](\w+)["']""", text))
+        # `for name in ("a", "b"): opts[name]`
+        if re.search(r"opts(\[|\.get\()[a-z_]+[\])]", text):
+            read |= set(re.findall(r"""["'](\w+)["']""", text))
     offered = {option.dest for option in VERBS[verb].options if not option.later} - READ_ELSEWHERE
     postponed = {option.dest for option in VERBS[verb].options if option.later}
     assert offered - read == set()

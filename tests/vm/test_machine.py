@@ -26,12 +26,15 @@ def out(session_sbx, busybox_rootfs):
 
 def test_doctor(sbx):
     """What works here is said to work, with the reason where something is less than on other machines."""
-    done = sbx("doctor", "--json", env={"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR")})
-    found = {row["name"]: (row["status"], row["cause"], row["fix"]) for row in json.loads(done.stdout)}
-    assert done.returncode == 0, found
-    for name in ("userns", "idmap", "mount", "proc", "sysfs", "overlay", "fuse", "netns", "slirp", "seccomp", "notify",
-                 "tty", "timens", "store", "runtime", "cgroup"):  # fmt: skip
-        assert found[name][0] == "works", (name, found[name])
+    wanted = {"userns", "idmap", "mount", "proc", "sysfs", "overlay", "fuse", "netns", "slirp", "seccomp", "notify",
+              "tty", "timens", "store", "runtime", "cgroup"}  # fmt: skip
+    for _ in range(3):  # its probes have 2.5 s together, and all this is emulated
+        done = sbx("doctor", "--json", env={"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR")})
+        found = {row["name"]: (row["status"], row["cause"]) for row in json.loads(done.stdout)}
+        if "did not answer" not in done.stdout:
+            break
+    assert {name: found[name] for name in wanted if found[name][0] != "works"} == {}
+    assert done.returncode == 0
     # Linux 6.1 has Landlock for files only (ABI 2).
     assert found["landlock"][0] == ("works" if KERNEL >= (6, 7) else "weaker"), found["landlock"]
 
@@ -76,12 +79,8 @@ def test_host(out):
 def test_network(session_sbx, busybox_rootfs, network):
     script = "ip -4 addr | grep -c 'scope global'; grep -c nameserver /etc/resolv.conf"
     done = session_sbx("run", "--network", network, f"rootfs:{busybox_rootfs}", "sh", "-c", script)
-    if network == "pasta" and KERNEL < (6, 7):  # Debian 12's AppArmor profile keeps pasta from joining a namespace
-        assert done.returncode == 125
-        assert done.stderr.startswith("sbx: connect network `pasta`: it ended with status 1: Couldn't open ")
-    else:
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.split() == ["1", "1"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["1", "1"]
 
 
 def test_cgroups_are_the_containers_own(out):
