@@ -6,7 +6,6 @@ from typing import Any
 from sandbox import state
 from sandbox.errors import SandboxError, UsageError, report
 from sandbox.life.chosen import all_known, find
-from sandbox.life.rows import parse
 
 
 def for_each(
@@ -34,9 +33,12 @@ def for_each(
             else "no container given", hint="`sbx ps -a` lists all containers",
         )  # fmt: skip
     if everything or filters:
-        everyone = all_known()
-        test = parse(list(filters), everyone)
-        wanted = [(known.id, known) for known in everyone if among(known) and test(known)]
+        everyone = [known for known in all_known() if among(known)]
+        if filters:
+            from sandbox.life.rows import parse  # which imports much
+
+            everyone = list(filter(parse(list(filters), all_known()), everyone))
+        wanted = [(known.id, known) for known in everyone]
     elif latest:
         wanted = [(known.id, known) for known in all_known()[-1:]]
     code = 0
