@@ -263,13 +263,13 @@ RUN = (
 
 # What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.
 _SHARED = (
-    "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "ulimit", "allow_degraded",
+    "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "umask", "ulimit", "allow_degraded",
     "memory", "memory_swap", "cpus", "pids_limit", "tmpfs", "network", "profile", "security_opt",
     "report", "print_config", "print_plan",
 )  # fmt: skip
 _SHARED_LATER = (
     "name", "init", "replace", "stop_signal", "stop_timeout", "pidfile", "restart", "log_driver", "log_opt",
-    "detach_keys", "sig_proxy", "label_file", "quiet", "interactive", "env_host", "umask", "hostname", "storage_driver", "volume", "mount",
+    "detach_keys", "sig_proxy", "label_file", "quiet", "interactive", "env_host", "hostname", "storage_driver", "volume", "mount",
     "shm_size", "dns", "dns_search", "dns_option", "add_host", "no_hosts", "cap_add", "cap_drop", "userns", "uidmap",
     "gidmap", "sysctl", "time_offset", "preserve_fds", "preserve_fd", "label", "annotation", "timings",
 )  # fmt: skip

@@ -68,6 +68,13 @@ def seconds(text: str, option: str) -> float:
     raise SandboxError(f"read {option}", text, EINVAL, hint="a time is seconds, or like 1m30s")
 
 
+def umask(text: str) -> int:
+    """`--umask 0022`."""
+    if not set(text) <= set("01234567") or len(text) > 5 or int(text, 8) > 0o777:
+        raise SandboxError("read --umask", text, EINVAL, hint="octal, like 0022")
+    return int(text, 8)
+
+
 def clock_offsets(text: str) -> "dict[str, dict[str, int]]":
     """`--time-offset SECONDS` for both clocks, or `monotonic=SECONDS,boottime=SECONDS`; OCI's linux.timeOffsets."""
     offsets = {}

@@ -89,7 +89,7 @@ def build(
     _environment(spec, opts)
     profiles.merge(spec, fragment)
     if opts.get("umask"):
-        process["user"]["umask"] = int(opts["umask"], 8)
+        process["user"]["umask"] = values.umask(opts["umask"])
     oci.set_capabilities(spec, [], [])
     values.limits(spec, opts["ulimit"])
     if fragment["linux"].get("resources") or any(opts.get(option.dest) for option in LIMITS):
