@@ -1,13 +1,15 @@
 """`sbx stop`: containers asked to end, and killed when they do not.  (cold)"""
 
-from typing import Any
-
 from sandbox import values
 from sandbox.cli.each import for_each
 from sandbox.life import ending
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(opts: dict[str, Any], operands: list[str]) -> int:
+
+def main(opts: "dict[str, Any]", operands: list[str]) -> int:
     """Stop each; one that does not run is no error."""
     seconds = values.seconds(opts["time"], "--time") if opts["time"] else None
     return for_each(

@@ -4,11 +4,17 @@ import fcntl
 import os
 import select
 import time
-from typing import Any
 
 from sandbox import channel, containers, events, state
 from sandbox.errors import EINVAL, SandboxError
 from sandbox.life.chosen import find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal  # the same names, with types; importing it costs 4 ms
+    from typing import Any
+else:
+    import _signal
 
 SIGKILL = 9
 HALTED = "halted"  # a file that says: it was ended by a command, and is not to be started again
@@ -18,14 +24,12 @@ _PATIENCE = 20.0
 
 def signal_number(text: str) -> int:
     """`TERM`, `SIGTERM`, `15`, `RTMIN+3` as a number; SandboxError "read signal"."""
-    import signal
-
     name = text.upper().removeprefix("SIG")
     if name.isdecimal() and 0 < int(name) < 65:
         return int(name)
     base, plus, more = name.partition("+")
-    found = getattr(signal, f"SIG{base}", None)
-    if isinstance(found, signal.Signals) and (not plus or (base == "RTMIN" and more.isdecimal())):
+    found = getattr(_signal, f"SIG{base}", None) if base.isalnum() else None
+    if isinstance(found, int) and (not plus or (base == "RTMIN" and more.isdecimal())):
         return int(found) + (int(more) if plus else 0)
     raise SandboxError("read signal", text, EINVAL, detail="no such signal", hint="a name such as TERM, or a number")
 
