@@ -7,7 +7,10 @@ the kernel looks at 32, so `value | 1 << 32` slips through (CVE-2019-10063).  He
 overlap with nothing.  Those any OCI runtime understands in the same way, as SCMP_CMP_MASKED_EQ.
 """
 
+import errno
 from itertools import product
+
+from sandbox.errors import SandboxError
 
 # Six (mask, value) pairs, one per argument of a system call; value has no bit outside mask.
 Pattern = tuple[tuple[int, int], ...]
@@ -20,6 +23,7 @@ OPERATORS = {
 
 
 _MERGED = 200
+_MOST = 4096  # each takes an instruction and more, and that is all that the kernel takes
 
 
 def prefixes(low: int, high: int, width: int) -> list[tuple[int, int]]:
@@ -120,6 +124,11 @@ def in_order(rows: list[list[Pattern]]) -> list[list[Pattern]]:
             for earlier in taken:
                 pieces = [piece for whole in pieces for piece in subtract(whole, earlier)]
             left += pieces
+            if len(left) > _MOST:
+                raise SandboxError(
+                    "compile seccomp filter", "", errno.E2BIG, f"conditions of one call come to more than {_MOST} patterns",
+                    "compare with fewer arguments in one rule, or for equality",
+                )  # fmt: skip
             taken.append(pattern)
         result.append(merge(left))
     return result
