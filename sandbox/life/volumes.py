@@ -88,7 +88,7 @@ def create(name: str, labels: dict[str, str], *, ignore: bool) -> None:
             raise SandboxError("create volume", name, EEXIST, "a volume of that name is there") from None
 
 
-def _make(name: str, maps: dict[str, Any], more: dict[str, Any]) -> None:
+def _make(name: str, maps: dict[str, Any], more: dict[str, Any], tries: int = 20) -> None:
     paths.private_directory(parent())
     fresh = f".new-{os.urandom(8).hex()}"
     try:
@@ -113,6 +113,8 @@ def _make(name: str, maps: dict[str, Any], more: dict[str, Any]) -> None:
         if os.path.isdir(f"{parent()}/{name}"):
             _discard(fresh, maps)
             raise FileExistsError from None
+        if isinstance(error, FileNotFoundError) and tries:
+            return _make(name, maps, more, tries - 1)  # a `sweep` took it for a dead one's before it was locked
         raise SandboxError.of("create volume", name, error) from None
 
 
