@@ -26,7 +26,7 @@ sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose 
 sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.join sandbox.keeper
 sandbox.launch sandbox.linux sandbox.mounts sandbox.net_slirp sandbox.options sandbox.overlay sandbox.paths sandbox.plan
 sandbox.profiles sandbox.refusals sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees
-sandbox.userns sandbox.users sandbox.values sandbox.volumes
+sandbox.userns sandbox.users sandbox.values sandbox.vigil sandbox.volumes
 """.split()
 
 # What is slow or large, named so that a failure says it; none of them is in a list above either.

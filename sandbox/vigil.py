@@ -1,0 +1,206 @@
+"""The watch over a running payload: its signals, terminal and output, the clock, the helpers, who asks; until it ends.
+  (launch, hot)
+
+The keeper's loop.  Nothing in it may wait for anything but poll(2): the payload, the user's terminal and other commands
+all have their own pace.
+"""
+
+import gc
+import marshal
+import os
+import select
+import time
+
+from sandbox import linux
+from sandbox.errors import EIO, EPIPE, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError, report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal  # the same names, with types; importing it costs 4 ms
+    from typing import Any
+
+    from sandbox.cgroup import Group
+    from sandbox.control import Control
+    from sandbox.refusals import Refusals
+    from sandbox.streams import Streams
+else:
+    import _signal
+
+SIGHUP, SIGKILL = 1, 9
+# Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
+TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
+_DAY = 86400.0  # poll(2) counts milliseconds in an int
+
+
+class Vigil:
+    """What runs, and what there is to watch of it; `wait` is the loop."""
+
+    def __init__(self, cli: int, bpf: bytes, annotations: "dict[str, str]") -> None:
+        self.cli, self.bpf, self.annotations = cli, bpf, annotations
+        self.pid = self.helper = 0  # init and network helper, as this pid namespace numbers them
+        self.host_pid = 0
+        self.status: int | None = None
+        self.command = ""  # name of the first process, which may not be what was started any more
+        self.patient = True  # wait for a terminal that does not take the last output of the payload
+        self.wake = -1
+        self.terminal: Any = None
+        # What a container has that others can look at: see control.py, streams.py, refusals.py, cgroup.py.
+        self.control: Control | None = None
+        self.refusals: Refusals | None = None
+        self.streams: Streams | None = None
+        self.group: Group | None = None  # with limits
+
+    def open_to_others(self) -> None:
+        """Let other commands find the container running."""
+        raise NotImplementedError
+
+    def listen(self, fd: int) -> None:
+        """`fd` tells of what the filter refuses to a process of the container."""
+        if not self.refusals:
+            from sandbox.refusals import Refusals
+
+            self.refusals = Refusals(self.bpf)
+        self.refusals.listen(fd)
+
+    def wait(self) -> int:
+        """Until the payload ends: pass signals and terminal bytes on, watch the clock and the helpers."""
+        gc.enable()
+        read, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        _signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(read, select.POLLIN)
+        poll.register(self.cli, select.POLLIN)
+        if self.group:
+            self.group.watch(poll)
+        if self.terminal:
+            self.terminal.start(poll)
+        seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
+        deadline = time.monotonic() + seconds if seconds else 0.0
+        self._reap()  # whoever ended before the handler stood
+        if self.status is None and not self.control:
+            self.open_to_others()
+        while self.status is None or self._shows() or (self.control and self.control.awaited):
+            self._watch(poll)
+            left = max(0, int(min(deadline - time.monotonic(), _DAY) * 1000) + 1) if deadline else None
+            events = poll.poll(left)
+            if deadline and time.monotonic() >= deadline:
+                if self.status is not None:
+                    break
+                self.kill(SIGKILL)
+                self._reap(block=True)
+                self.status = EXIT_TIMEOUT
+                break
+            for fd, mask in events:
+                if fd == read:
+                    try:
+                        os.read(read, 4096)
+                    except BlockingIOError:
+                        pass
+                    self._reap()
+                elif fd == self.cli:
+                    self._from_cli(poll)
+                elif self.group and fd == self.group.events:
+                    self.group.notice()
+                elif self.refusals and self.refusals.serve(fd, mask, poll):
+                    pass
+                elif self.control and not (self.streams and self.streams.copy(fd)):
+                    self.control.serve(fd)
+            if self.terminal:
+                self.terminal.copy(events, poll)
+                if self.terminal.lost and self.pid:
+                    self.kill(SIGHUP)
+        if self.terminal:
+            self.terminal.finish()
+            if self.terminal.lost not in (0, EIO, EPIPE):  # those two: who was to read it has gone
+                report(SandboxError("write", "standard output", self.terminal.lost))
+        if self.streams:
+            self.streams.paused = False
+            self.streams.drain()
+        return self.status
+
+    def _watch(self, poll: "select.poll") -> None:
+        if self.control:
+            self.control.watch(poll)
+        if self.refusals:
+            self.refusals.watch(poll)
+        if self.streams:
+            self.streams.watch(poll)
+        if self.terminal:
+            self.terminal.watch(poll)  # `_shows` may have found something to show
+
+    def _shows(self) -> bool:
+        """Whether the payload's last output is still to be shown; nobody who ends the container waits for that."""
+        return bool(self.terminal and self.patient and self.terminal.unfinished())
+
+    def _reap(self, *, block: bool = False) -> None:
+        """Collect children; a helper that ends before the payload takes the container with it, and says so."""
+        if self.group and self.pid:
+            self.command = self.group.name_of(self.host_pid)  # of one that has ended too, until it is collected
+        while self.status is None:
+            try:
+                pid, code = os.waitpid(-1, 0 if block else os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            status = os.waitstatus_to_exitcode(code)
+            if pid == self.pid:
+                self.pid = 0
+                self.status = status if status >= 0 else EXIT_SIGNAL - status
+            elif pid == self.helper:
+                from sandbox import net_slirp
+
+                raise net_slirp.died(status)
+            elif self.control and self.control.reaped(pid, status):
+                pass
+            elif self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
+                from sandbox import fuse_overlay
+
+                raise fuse_overlay.died(status)
+
+    def _from_cli(self, poll: "select.poll") -> None:
+        message = linux.receive(self.cli)
+        if not message and self.streams:
+            poll.unregister(self.cli)
+            if self.control:
+                self.control.give_up()
+            return
+        if not message:
+            self.patient = False
+            self.kill(SIGKILL)
+            self._reap(block=True)
+            return
+        kind, number = marshal.loads(message)
+        if kind == "signal":
+            self.patient = self.patient and self.status is None
+            self.kill(number)
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the payload, with the effect it would have on an ordinary process.
+
+        The kernel drops signals to a pid 1 that has no handler for them, so Ctrl-C on `sbx run IMAGE sleep 100` would
+        do nothing: where the default action is to end, we end it, and the status says which signal it was.
+        """
+        if not self.pid:
+            return
+        if number in TERMINATING and not self._disposed(number):
+            os.kill(self.pid, SIGKILL)
+            self._reap(block=True)
+            self.status = EXIT_SIGNAL + number
+            self.patient = False
+        else:
+            os.kill(self.pid, number)
+
+    def _disposed(self, number: int) -> bool:
+        """Whether the payload ignores, blocks or catches the signal itself."""
+        try:
+            with open(f"/proc/{self.host_pid}/status", "rb", buffering=0) as file:
+                lines = file.read().split(b"\n")
+        except OSError:
+            return True
+        bits = 0
+        for line in lines:
+            if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:")):
+                bits |= int(line.split()[1], 16)
+        return bool(bits >> (number - 1) & 1)
