@@ -15,12 +15,12 @@ THRICE = "for i in 1 2 3; do mount -t tmpfs none /mnt; done"
 
 
 def line_of_rule(words):
-    """Line of the [[seccomp.rules]] table of profiles/default.toml in which `words` stand."""
+    """Line of the [[seccomp.syscalls]] table of profiles/default.toml in which `words` stand."""
     from sandbox import paths
 
     lines = open(f"{paths.package_data('profiles')}/default.toml", encoding="utf-8").read().split("\n")
     at = next(number for number, line in enumerate(lines) if words in line)
-    return max(number for number, line in enumerate(lines[:at]) if line == "[[seccomp.rules]]") + 1
+    return max(number for number, line in enumerate(lines[:at]) if line == "[[seccomp.syscalls]]") + 1
 
 
 def said(done):
