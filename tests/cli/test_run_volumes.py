@@ -194,10 +194,8 @@ def test_id_map_is_not_for_users(own_box, folder, refused, no_leftovers):
 @pytest.mark.parametrize(
     ("volume", "line"),
     [
-        ("V", "read volume `V`: Invalid argument"),
         ("V:/v:ro:x", "read volume `V:/v:ro:x`: Invalid argument"),
         (":/v", "read volume `:/v`: Invalid argument"),
-        ("named:/v", "read volume `named:/v`: named volumes are not there yet"),
         ("V:relative", "read volume `relative`: Invalid argument"),
         ("V:/", "read volume `V:/`: the root can not be covered"),
         ("V:/..", "read volume `V:/`: the root can not be covered"),
@@ -298,7 +296,7 @@ def test_mount_tmpfs(box):
     ("text", "line"),
     [
         ("type=bind,src=V", "read --mount `type=bind,src=V`: no destination"),
-        ("type=volume,src=V,dst=/v", "read --mount `volume`: no such type"),
+        ("type=image,src=V,dst=/v", "read --mount `image`: no such type"),
         ("type=bind,src=V,dst=/v,bogus", "read --mount `bogus`: no such option"),
         ("type=bind,src=V,dst=/v,bogus=1", "read --mount `bogus=1`: no such option"),
         ("type=bind,src=V,dst=/v,bind-propagation=shared",

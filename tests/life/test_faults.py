@@ -26,8 +26,23 @@ def until(condition, seconds=10):
     return found
 
 
+_before = set()
+
+
+@pytest.fixture(autouse=True)
+def _others():
+    """Containers of other tests may live for the whole session: none of ours."""
+    _before.clear()
+    _before.update(descendants())
+
+
+def ours():
+    """pid -> command line of the processes that this test has brought about."""
+    return {pid: words for pid, words in descendants().items() if pid not in _before}
+
+
 def processes(word):
-    return [pid for pid, words in descendants().items() if word in words]
+    return [pid for pid, words in ours().items() if word in words]
 
 
 def pid_of(verbs, name):
@@ -53,7 +68,7 @@ def test_killed_exec_client(sbx_in):
     until(lambda: processes("sleep 4711") and "sleep 4711" in sbx_in.out("top", "c"))
     client.kill()
     client.wait()
-    until(lambda: not any(words == "sleep 4711" for words in descendants().values()))
+    until(lambda: not any(words == "sleep 4711" for words in ours().values()))
     assert sbx_in.column("State") == ["running"]
     assert sbx_in.out("exec", "c", "echo", "in") == "in\n"
 
@@ -71,7 +86,7 @@ def test_killed_attach_client(sbx_in):
 
 
 def _helpers():
-    return [pid for pid, words in descendants().items() if words.split(" ")[0].endswith("slirp4netns")]
+    return [pid for pid, words in ours().items() if words.split(" ")[0].endswith("slirp4netns")]
 
 
 @pytest.mark.requires("slirp")
@@ -83,7 +98,7 @@ def test_killed_network_helper(sbx_in):
     assert sbx_in.out("wait", "c") == "125\n"
     assert sbx_in.column("Status")[0].startswith("Exited (125) ")
     assert "network helper" in sbx_in.out("inspect", "-f", "{{.State.Error}}", "c")
-    assert not any(words == "sleep 1000" for words in descendants().values())
+    assert not any(words == "sleep 1000" for words in ours().values())
 
 
 def test_killed_minder(sbx_in):

@@ -157,7 +157,7 @@ def test_config_values_are_checked_and_filled_in() -> None:
     found = manifest.parse_config(json.dumps(_config(config=inner)).encode(), "x", 1)
     assert found.run == {
         "Env": ["A=b"], "Cmd": [], "Entrypoint": [], "WorkingDir": "", "User": "", "StopSignal": "", "Volumes": ["/v"],
-        "ExposedPorts": ["80/tcp"], "Labels": {},
+        "ExposedPorts": ["80/tcp"], "Labels": {}, "Healthcheck": [],
     }  # fmt: skip
 
 
