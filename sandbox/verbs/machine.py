@@ -24,8 +24,9 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--profile", VALUE, "PROFILE", "explain: the profile that is asked; `default` if not given."),
             Option("--threshold", VALUE, "N", "score: exit with 1 when the exposure is above this."),
         ),
-        operands="list | show NAME | check FILE | diff A B | explain CALL [ARG...] | test FILE | score NAME | schema",
-        least=1, most=8, words=("list", "show", "check", "diff", "explain", "test", "score", "schema"),
+        operands="ACTION [NAME...]", least=1, most=8,
+        words=("list", "show", "check", "diff", "explain", "test", "score", "schema"),
+        about="ACTION is list, show NAME, check FILE, diff A B, explain CALL [ARG...], test FILE, score NAME or schema.",
         examples=(
             ("sbx profile list", ""), ("sbx profile show strict --effective", "with what it extends"),
             ("sbx profile explain ptrace --profile strict", "allowed or not, and by which line"),
