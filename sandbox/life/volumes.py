@@ -18,6 +18,7 @@ from sandbox.fill import BEGUN, DONE
 from sandbox.life.chosen import all_known
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATIENCE = 2.0
 
 
 class Volume(NamedTuple):
@@ -131,7 +132,7 @@ def sweep() -> None:
         left = volume.about.get("anonymous") and volume.about.get("auto")
         if left and not os.path.isdir(f"{paths.store()}/containers/{container}"):
             with contextlib.suppress(SandboxError):
-                remove(volume)
+                remove(volume, patience=0)
 
 
 def _discard(name: str, maps: dict[str, Any]) -> None:
@@ -140,31 +141,43 @@ def _discard(name: str, maps: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[bool]:
-    """Whether nobody else has the folder; it is locked meanwhile."""
+def _alone(name: str, patience: float = 0.0) -> Iterator[bool]:
+    """Whether nobody else has the folder, or will within `patience` seconds; it is locked meanwhile."""
     try:
         fd = os.open(f"{parent()}/{name}", _FOLDER)
     except OSError:
         yield False
         return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        yield _locks(fd, time.monotonic() + patience)
     finally:
         os.close(fd)
 
 
-def remove(volume: Volume) -> None:
-    """Remove it; SandboxError with podman's code 2 when a container has it."""
+def _locks(fd: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
+
+
+def remove(volume: Volume, patience: float = _PATIENCE) -> None:
+    """Remove it; SandboxError with podman's code 2 when a container has it.
+
+    A keeper that ends gives up its container before its volumes: `patience`, in seconds, is for the moment between.
+    """
     users = [known for known in volume.users() if not known.gone]
     if users:
         raise SandboxError(
             "remove volume", volume.name, detail="it is used by " + ", ".join(known.id[:12] for known in users), code=2,
             hint="remove the container first, or --force",
         )  # fmt: skip
-    with _alone(volume.name) as alone:
+    with _alone(volume.name, patience) as alone:
         if not alone:
             raise SandboxError("remove volume", volume.name, detail="a running container uses it", code=2)
         doomed = f".old-{os.urandom(8).hex()}"
