@@ -5,7 +5,7 @@ import time
 
 from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError, tell
-from sandbox.options import LIMITS
+from sandbox.options import HEALTH, LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "command": spec["process"]["args"],
         "created": time.time(),
         "labels": {**image["config"].get("Labels", {}), **_labels(opts)},
-        "healthcheck": list(image["config"].get("Healthcheck", ())),
+        "healthcheck": _health(opts, image),
         "restart": restart_policy(opts["restart"]),
         "rm": "dev.sbx.keep" not in spec["annotations"],
         "waits": bool(opts.get("create")),  # for its first start
@@ -73,6 +73,15 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
             if line
         ],
     }
+
+
+def _health(opts: "Options", image: "dict[str, Any]") -> "dict[str, Any]":
+    """What is checked of a container that lives on, and how often: see life/health.py; {} for nothing."""
+    given = {name: opts[name] for name in HEALTH}
+    if not any(given.values()) and (not image["config"].get("Healthcheck") or not (opts["detach"] or opts["name"])):
+        return {}
+    found: dict[str, Any] = cold.call("sandbox.life.health:defined", given, image.get("id", ""))
+    return found
 
 
 def _ports(spec: "dict[str, Any]") -> "list[dict[str, Any]]":

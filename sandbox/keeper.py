@@ -58,7 +58,7 @@ _ROOMS = {
 # What stays of a container that may be started again
 _LASTING = (
     "about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control", "minder", "secrets",
-    "halted",
+    "halted", "health", "checking",
 )  # fmt: skip
 
 

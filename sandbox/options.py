@@ -186,6 +186,17 @@ RUN = (
     ),
     *LIMITS,
     *group(
+        "Health",
+        Option("--health-cmd", VALUE, "COMMAND", "Ask this whether all is well: for a shell, or a JSON list; `none` for no check."),
+        Option("--health-interval", VALUE, "DURATION", "How often; 30s if not given, `disable` for healthcheck run only."),
+        Option("--health-timeout", VALUE, "DURATION", "How long one check may take; 30s if not given."),
+        Option("--health-retries", VALUE, "N", "How many must fail in a row; 3 if not given."),
+        Option("--health-start-period", VALUE, "DURATION", "Failures of this time after the start do not count."),
+        Option("--health-on-failure", VALUE, "ACTION", "What is done once it is unhealthy.",
+               choices=("none", "kill", "restart", "stop")),
+        Option("--no-healthcheck", FLAG, "", "No check, whatever the image says."),
+    ),
+    *group(
         "Image and storage",
         Option("--platform", VALUE, "OS/ARCH", "Pick this platform of a multi-platform image."),
         Option(
@@ -259,6 +270,11 @@ RUN = (
         Option("--print-plan", FLAG, "", "Print the steps that would be taken and do not run."),
         Option("--timings", FLAG, "", "Print where the time went, to standard error."),
     ),
+)  # fmt: skip
+
+HEALTH = (
+    "health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_on_failure",
+    "no_healthcheck",
 )  # fmt: skip
 
 # What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.

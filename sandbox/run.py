@@ -6,7 +6,7 @@ import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
-from sandbox.options import RUN
+from sandbox.options import HEALTH, RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
     if status:
         container.remove()
         return status
+    if container.about["healthcheck"].get("interval"):
+        cold.call("sandbox.life.checker:begin", container.directory)
     if compose.restart_policy(opts["restart"])[0] != "no":
         cold.call("sandbox.life.minder:begin", container.directory)
     if "dev.sbx.awaited" not in spec["annotations"]:
@@ -109,7 +111,7 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
 def _refuse(opts: "Options") -> None:
     """What podman has and sbx has not (yet), told apart from an unknown option; what a throw-away container can not have."""
     lives = opts["detach"] or (opts["name"] and not opts["rm"])
-    for option in ("restart", "log_opt"):
+    for option in ("restart", "log_opt", *HEALTH):
         if opts[option] and not lives:
             raise SandboxError(
                 "run",

@@ -1,24 +1,26 @@
-"""`sbx healthcheck run`: the image's health check, in a running container.  (cold)"""
+"""`sbx healthcheck run`: the health check of a container, once, in it.  (cold)"""
 
 from typing import Any
 
-from sandbox import exec as execute
 from sandbox.errors import SandboxError
+from sandbox.life import health
 from sandbox.life.chosen import find
-from sandbox.options import find as find_verb
 
 _UNHEALTHY = 1
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
-    """0 when it says that all is well, 1 when not; what it prints is ours."""
+    """0 when it says that all is well, 1 when not; noted as a check by the clock is."""
     known = find(operands[1])
-    test = [str(word) for word in known.about.get("healthcheck", ())]
-    if not test or test[0] == "NONE":
-        raise SandboxError("check health of", known.name, detail="its image has no HEALTHCHECK")
-    shell = ["/bin/sh", "-c"] if test[0] == "CMD-SHELL" else []
-    command = [*shell, *(test[1:] if test[0] in ("CMD", "CMD-SHELL") else test)]
-    verb = find_verb("exec")
-    assert verb is not None
-    given = {option.dest: option.blank() for option in verb.options}
-    return _UNHEALTHY if execute.main(given, [known.id, *command]) else 0
+    if not known.about.get("healthcheck"):
+        raise SandboxError("check health of", known.name, detail="it has no health check",
+                           hint="run --health-cmd COMMAND, or HEALTHCHECK of an image")  # fmt: skip
+    if known.status != "running":
+        raise SandboxError("check health of", known.name, detail=f"it is {known.status}")
+    said, record = health.check(known)
+    if said == health.HEALTHY:
+        return 0
+    print(said)
+    if record["status"] == health.UNHEALTHY:
+        health.act(known)
+    return _UNHEALTHY

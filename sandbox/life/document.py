@@ -4,6 +4,7 @@ import datetime
 from typing import Any
 
 from sandbox import state
+from sandbox.life import health
 
 _NEVER = "0001-01-01T00:00:00Z"  # what podman says of a time that has not come
 
@@ -38,6 +39,7 @@ def document(known: state.Known) -> dict[str, Any]:
             "Error": ended.get("reason", ""),
             "StartedAt": _time(known.state.get("started", 0.0)),
             "FinishedAt": _time(ended.get("finished", 0.0)),
+            **({"Health": _health(known)} if about.get("healthcheck") else {}),
         },
         "Image": about.get("image_id", ""),
         "ImageName": about.get("image", ""),
@@ -64,6 +66,7 @@ def document(known: state.Known) -> dict[str, Any]:
             "Annotations": {k: v for k, v in spec.get("annotations", {}).items() if not k.startswith("dev.sbx.")},
             "StopSignal": about.get("stop_signal") or "SIGTERM",
             "StopTimeout": about.get("stop_timeout", 10),
+            **_healthcheck(about),
         },
         "HostConfig": {
             "RestartPolicy": {"Name": policy, "MaximumRetryCount": max(0, most)},
@@ -80,6 +83,31 @@ def document(known: state.Known) -> dict[str, Any]:
             "Refused": [list(row) for row in ended.get("refused", ())],
             "Directory": known.directory,
         },
+    }
+
+
+def _health(known: state.Known) -> dict[str, Any]:
+    record = health.known_of(known)
+    return {
+        "Status": health.word(known) or health.STARTING,
+        "FailingStreak": record["streak"],
+        "Log": [
+            {"Start": _time(began), "End": _time(ended), "ExitCode": code, "Output": output}
+            for began, ended, code, output in record["log"]
+        ],
+    }
+
+
+def _healthcheck(about: dict[str, Any]) -> dict[str, Any]:
+    """As images have it: times in nanoseconds."""
+    plan = about.get("healthcheck")
+    if not plan:
+        return {}
+    times = {name: int(plan[key] * 1e9) for name, key in
+             (("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start_period"))}  # fmt: skip
+    return {
+        "Healthcheck": {"Test": plan["test"], **times, "Retries": plan["retries"]},
+        "HealthcheckOnFailureAction": plan["action"],
     }
 
 

@@ -12,9 +12,10 @@ import os
 import signal
 import time
 
-from sandbox import linux, state
+from sandbox import state
 from sandbox.errors import SandboxError
 from sandbox.life import ending, starting
+from sandbox.life.checker import beside
 
 _LOCK = "minder"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0  # seconds
@@ -23,22 +24,7 @@ _LONG_ENOUGH = 10.0  # a command that ran so long is not one that fails at once
 
 def begin(directory: str) -> None:
     """Mind the container in `directory`, unless somebody does."""
-    if os.fork():
-        return
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        linux.close_range(3)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        os.chdir("/")
-        _mind(directory)
-    finally:
-        os._exit(0)
+    beside(lambda: _mind(directory))
 
 
 def _mind(directory: str) -> None:

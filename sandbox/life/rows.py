@@ -11,7 +11,7 @@ from sandbox.image.describe import human_size, point_in_time
 
 Test = Callable[[state.Known], bool]
 FILTERS = (
-    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "since", "status", "until", "volume",
+    "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "network", "since", "status", "until", "volume",
 )  # fmt: skip
 
 
@@ -36,14 +36,23 @@ def since(seconds: float, now: datetime.datetime) -> str:
 
 
 def status_text(known: state.Known, now: datetime.datetime) -> str:
-    """ "Up 3 minutes", "Exited (0) 2 hours ago", "Created"."""
+    """ "Up 3 minutes (healthy)", "Exited (0) 2 hours ago", "Created"."""
     if known.status in ("running", "paused", "stopping"):
-        return f"Up {since(known.state.get('started', 0.0), now)}" + (" (Paused)" if known.status == "paused" else "")
+        well = "Paused" if known.status == "paused" else _health(known)
+        return f"Up {since(known.state.get('started', 0.0), now)}" + (f" ({well})" if well else "")
     if known.status == "exited":
         finished = known.ended.get("finished") or 0.0
         ago = f" {since(finished, now)} ago" if finished else ""
         return f"Exited ({known.ended.get('code', 137)}){ago}"
     return known.status.capitalize()
+
+
+def _health(known: state.Known) -> str:
+    if not known.about.get("healthcheck"):
+        return ""
+    from sandbox.life import health  # most have none, and `ps` is quick
+
+    return health.word(known)
 
 
 def cells(known: state.Known, *, full: bool = False, size: bool = False) -> dict[str, Any]:
@@ -166,6 +175,11 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
         if not value.isdecimal():
             raise SandboxError("read filter", f"{key}={value}", detail="an exit status is missing")
         return lambda known: known.status == "exited" and known.ended.get("code") == int(value)
+    if key == "health":
+        words = ("starting", "healthy", "unhealthy", "none")
+        if value not in words:
+            raise SandboxError("read filter", f"{key}={value}", detail="no such state", hint=", ".join(words))
+        return lambda known: (_health(known) or "none") == value
     if key == "ancestor":
         return lambda known: _is_of(known, value)
     if key in ("before", "since"):

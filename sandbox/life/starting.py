@@ -58,6 +58,10 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
         raise
     finally:
         os.close(lock)
+    if not status and known.about.get("healthcheck", {}).get("interval"):
+        from sandbox.life import checker
+
+        checker.begin(known.directory)
     if not status and mind and known.about.get("restart", ("no", 0))[0] != "no":
         from sandbox.life import minder  # which imports us
 

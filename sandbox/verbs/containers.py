@@ -82,7 +82,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             "Output",
             Option("-a --all", FLAG, "", "Those that do not run too."),
             Option("-q --quiet", FLAG, "", "Print ids only."),
-            Option("--filter", LIST, "KEY=VALUE", "Only those with status=, name=, label=, ancestor=, exited= ..."),
+            Option("--filter", LIST, "KEY=VALUE", "Only those with status=, health=, name=, label=, ancestor= ..."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Names}}."),
             Option("-n --last", VALUE, "N", "The N that were made last."),
             Option("-l --latest", FLAG, "", "The one that was made last."),
@@ -159,8 +159,9 @@ VERBS: "Final[dict[str, Verb]]" = {
         operands="CONTAINER", least=1, most=1, about="0 when there is, 1 when not.", examples=(("sbx container exists web", ""),),
     ),
     "healthcheck": Verb(
-        "sandbox.cli.healthcheck:main", "Run the health check of a container's image in it.", group="Containers",
-        operands="run CONTAINER", least=2, most=2, words=("run",), about="Exit status 1 says that it is not well.",
+        "sandbox.cli.healthcheck:main", "Run the health check of a container once.", group="Containers",
+        operands="run CONTAINER", least=2, most=2, words=("run",), about="Exit status 1 says that it is not well. "
+        "Checks run by themselves too, after --health-interval; `inspect` has what the last ones printed.",
         examples=(("sbx healthcheck run web", ""),),
     ),
     "generate systemd": Verb(
