@@ -176,9 +176,9 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
             raise SandboxError("read filter", f"{key}={value}", detail="an exit status is missing")
         return lambda known: known.status == "exited" and known.ended.get("code") == int(value)
     if key == "health":
-        words = ("starting", "healthy", "unhealthy", "none")
-        if value not in words:
-            raise SandboxError("read filter", f"{key}={value}", detail="no such state", hint=", ".join(words))
+        states = ("starting", "healthy", "unhealthy", "none")
+        if value not in states:
+            raise SandboxError("read filter", f"{key}={value}", detail="no such state", hint=", ".join(states))
         return lambda known: (_health(known) or "none") == value
     if key == "ancestor":
         return lambda known: _is_of(known, value)
