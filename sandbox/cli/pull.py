@@ -1,52 +1,33 @@
-"""`sbx pull`: images of registries into the store.  (cold)"""
+"""`sbx pull`: images of registries into the store.  (cold)
 
-from typing import Any
+Imports nothing for what is there already; see `glance`.
+"""
 
-from sandbox.errors import SandboxError
-from sandbox.image import reference
-from sandbox.image.store import Store
-from sandbox.registry.access import Access, retries
-from sandbox.transfer import progress
-from sandbox.transfer.pulling import Wish, by_policy, local
-from sandbox.transfer.signals import ending
-from sandbox.transfer.transports import place
+from sandbox.errors import tell
+from sandbox.registry import glance
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# With one of these, what was found out without it says nothing.
+_OTHERWISE = ("authfile", "creds", "cert_dir", "all_tags")
+_ORDINARY_RETRIES = "4"
 
 
-def main(opts: dict[str, Any], operands: list[str]) -> int:
+def main(opts: "dict[str, Any]", operands: list[str]) -> int:
     """Pull each image; prints its id."""
-    wish = Wish(
-        Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"], retries(opts["retry"])),
-        platform=opts["platform"],
-        policy=opts["policy"] or "always",
-        shown=progress.choose(opts["progress"], quiet=opts["quiet"]),
-    )
-    with ending():
-        store = Store()
-        for operand in operands:
-            bare = _bare(operand)
-            for name in _tags(bare, wish) if opts["all_tags"] else [bare]:
-                pulled = by_policy(store, name, wish)
-                image_id = pulled.id if pulled else store.image(local(store, name, wish.platform)[0]).id
-                print(image_id)
+    plain = not any(opts[name] for name in _OTHERWISE) and opts["retry"] == _ORDINARY_RETRIES
+    if plain and opts["policy"] in ("", "always", "newer"):
+        while operands and (same := glance.same(operands[0], opts["platform"], opts["tls_verify"])):
+            image_id, name = same
+            if name != operands[0].removeprefix("docker://") and not opts["quiet"] and opts["progress"] != "none":
+                tell(f"pull {name}")
+            print(image_id)
+            operands = operands[1:]
+    if operands:
+        from sandbox.transfer.fetching import fetch
+
+        for image_id in fetch(opts, operands, remember=plain):
+            print(image_id)
     return 0
-
-
-def _bare(operand: str) -> str:
-    where = place(operand, "docker")
-    if where.transport != "docker":
-        raise SandboxError(
-            "pull image", operand, detail="it is in no registry", hint=f"sbx copy {operand} store:NAME takes it in"
-        )
-    return where.path
-
-
-def _tags(text: str, wish: Wish) -> list[str]:
-    from sandbox.registry import names
-    from sandbox.registry.client import Client
-
-    ref = reference.parse(text)
-    if ref.tag or ref.digest:
-        raise SandboxError("pull image", text, detail="--all-tags goes with a name without a tag")
-    found = names.candidates(text)[0]
-    with Client(found, wish.access) as client:
-        return [f"{found.repository}:{tag}" for tag in client.tags()]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict, limits
 from sandbox.image.reference import Reference, valid_digest
-from sandbox.registry import configuration, downloads, names, uploads
+from sandbox.registry import configuration, downloads, names, proxies, uploads
 from sandbox.registry.access import ORDINARY, Access
 from sandbox.registry.configuration import Configuration
 from sandbox.registry.faults import RegistryError
@@ -89,6 +89,15 @@ class Client:
         if self._good is not None:
             found = [self._good, *(endpoint for endpoint in found if endpoint != self._good)]
         return [self._session(endpoint) for endpoint in found]
+
+    def direct(self) -> Session | None:
+        """The way to the registry when it has answered by itself and to nobody in particular: no mirror, login or proxy."""
+        sources = self._sources()
+        session = sources[-1]
+        if len(sources) > 1 or session.asked:
+            return None
+        url = Url(session.base("pull manifest", self.name), "pull manifest")
+        return None if proxies.proxy_for(url.scheme, url.host, url.port) else session
 
     def _home(self) -> Session:
         """The registry itself, for what is not pulled."""

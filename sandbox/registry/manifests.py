@@ -5,14 +5,10 @@ import hashlib
 from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict
 from sandbox.image.reference import valid_digest
+from sandbox.registry import glance
 from sandbox.registry.faults import RegistryError
 
-ACCEPT = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-]
+ACCEPT = list(glance.ACCEPT)
 _OLD = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",

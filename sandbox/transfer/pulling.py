@@ -35,9 +35,12 @@ class Wish(NamedTuple):
 
 
 class Pulled(NamedTuple):
+    """`seen` is what `glance.keep` wants to know, None when the registry can not be asked so simply again."""
+
     id: str
     stored: Stored
     name: str
+    seen: dict[str, Any] | None = None
 
 
 def _key(digest: str, platform: str) -> str:
@@ -106,10 +109,10 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
         asked = source.ref.digest or source.ref.tag
         head = source.client.head(asked)
         there = entry_of(store, head[1], wish.platform) if head else None
-        if there:
+        if head and there:
             image = store.image(there)
             manifest.check_platform(image.config, wish.platform, name)
-            return Pulled(image.id, _name(store, there, name), name)
+            return Pulled(image.id, _name(store, there, name), name, _seen(source, head[1]))
     image = image_of(source, wish.platform)
     manifest.check_platform(image.config, wish.platform, name)
     outer = source.first
@@ -120,7 +123,17 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
     stored = entry_of(store, image.digest, wish.platform)
     if stored is None:  # removed by another command since
         raise SandboxError("pull image", name, detail="another command has removed it meanwhile")
-    return Pulled(image_id, stored, name)
+    return Pulled(image_id, stored, name, _seen(source, outer))
+
+
+def _seen(source: RegistrySource, digest: str) -> dict[str, Any] | None:
+    session = source.client.direct()
+    if session is None:
+        return None
+    return {
+        "origin": session.base("pull manifest", source.what), "verify": not session.transport.insecure,
+        "path": session.repository, "asked": source.ref.digest or source.ref.tag, "digest": digest,
+    }  # fmt: skip
 
 
 def take_in(store: Store, images: list[Image], maps: dict[str, Any], shown: str, verb: str = "pull") -> list[str]:

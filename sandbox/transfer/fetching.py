@@ -1,0 +1,69 @@
+"""The verb `pull`: names to images in the store, and a record for the next time.  (cold)"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sandbox import cache
+from sandbox.errors import SandboxError
+from sandbox.image import reference
+from sandbox.image.files import blob_name
+from sandbox.image.store import Store
+from sandbox.registry import configuration, glance
+from sandbox.registry.access import Access, retries
+from sandbox.transfer import progress
+from sandbox.transfer.pulling import Pulled, Wish, by_policy, local
+from sandbox.transfer.signals import ending
+from sandbox.transfer.transports import place
+
+
+def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Iterator[str]:
+    """Pull each image; its id.  With `remember`, leave what `glance` can use."""
+    wish = Wish(
+        Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"], retries(opts["retry"])),
+        platform=opts["platform"],
+        policy=opts["policy"] or "always",
+        shown=progress.choose(opts["progress"], quiet=opts["quiet"]),
+    )
+    with ending():
+        store = Store()
+        for operand in operands:
+            bare = _bare(operand)
+            for name in _tags(bare, wish) if opts["all_tags"] else [bare]:
+                pulled = by_policy(store, name, wish)
+                if pulled and remember:
+                    _remember(store, operand, wish, pulled)
+                yield pulled.id if pulled else store.image(local(store, name, wish.platform)[0]).id
+
+
+def _remember(store: Store, operand: str, wish: Wish, pulled: Pulled) -> None:
+    if pulled.seen is None:
+        return
+    index = store.layout.index_path
+    before = cache.stamp(index)
+    stored, name = store.find(pulled.name)
+    if stored.entry.digest == pulled.stored.entry.digest and cache.stamp(index) == before:
+        seen = {**pulled.seen, "name": name, "id": pulled.id}
+        blobs = [f"{store.root}/{blob_name(digest)}" for digest in (stored.entry.digest, f"sha256:{pulled.id}")]
+        depends = [index, *blobs, *configuration.stamped()]
+        glance.keep(store.records, operand, wish.platform, wish.access.tls_verify, seen, depends)
+
+
+def _bare(operand: str) -> str:
+    where = place(operand, "docker")
+    if where.transport != "docker":
+        raise SandboxError(
+            "pull image", operand, detail="it is in no registry", hint=f"sbx copy {operand} store:NAME takes it in"
+        )
+    return where.path
+
+
+def _tags(text: str, wish: Wish) -> list[str]:
+    from sandbox.registry import names
+    from sandbox.registry.client import Client
+
+    ref = reference.parse(text)
+    if ref.tag or ref.digest:
+        raise SandboxError("pull image", text, detail="--all-tags goes with a name without a tag")
+    found = names.candidates(text)[0]
+    with Client(found, wish.access) as client:
+        return [f"{found.repository}:{tag}" for tag in client.tags()]
