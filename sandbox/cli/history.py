@@ -7,6 +7,7 @@ from sandbox.cli.rows import table
 from sandbox.image.describe import age, human_size, json_text, moment, show
 from sandbox.image.goformat import render
 from sandbox.image.store import Store
+from sandbox.registry.local import find
 
 _MISSING = "<missing>"
 _COLUMNS = (
@@ -21,7 +22,7 @@ def _text(step: dict[str, Any], key: str) -> str:
 
 def _rows(store: Store, name: str) -> list[dict[str, Any]]:
     """Newest first; sizes are of the layers unpacked (blobs, where that is not known)."""
-    stored = store.find(name)[0]
+    stored = find(store, name)[0]
     image = store.image(stored)
     steps = [step for step in image.config.document.get("history") or [] if isinstance(step, dict)]
     layers = list(image.layers)

@@ -8,6 +8,7 @@ from sandbox.image.goformat import render
 from sandbox.image.store import Store
 from sandbox.life import chosen
 from sandbox.life.document import document
+from sandbox.registry.local import find
 
 _KINDS = ("", "all", "container", "image")
 
@@ -40,4 +41,4 @@ def _document(name: str, kind: str) -> dict[str, Any]:
             if kind == "container" or error.step != "find container":
                 raise
     store = Store()
-    return inspect(store, store.find(name)[0])
+    return inspect(store, find(store, name)[0])

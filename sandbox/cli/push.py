@@ -5,6 +5,7 @@ from typing import Any
 from sandbox.errors import SandboxError
 from sandbox.image.store import Store
 from sandbox.registry.access import Access, retries
+from sandbox.registry.local import find
 from sandbox.transfer import progress
 from sandbox.transfer.copying import Plan
 from sandbox.transfer.ends import copy, keep_digest
@@ -15,7 +16,7 @@ from sandbox.transfer.transports import Place, place
 
 def _own_name(source: str) -> Place:
     """The registry that the image's own name says."""
-    _, full = Store().find(source)
+    _, full = find(Store(), source)
     if not full:
         raise SandboxError("push image", source, detail="it was given by its id", hint="sbx push ID HOST/NAME:TAG")
     if full.startswith("localhost/"):

@@ -5,13 +5,11 @@ from typing import Any
 from sandbox.errors import SandboxError, report
 from sandbox.image.describe import show
 from sandbox.image.store import Store, Stored
+from sandbox.registry.local import find
 
 
 def _delete(store: Store, stored: Stored, *, force: bool) -> None:
-    try:
-        image_id = store.image(stored).id
-    except SandboxError:
-        image_id = stored.entry.digest  # broken: it can still be removed
+    image_id = store.id_of(stored)  # a broken one can still be removed
     store.delete(stored, force=force)
     for name in stored.names:
         print(show(f"Untagged: {name}"))
@@ -19,17 +17,20 @@ def _delete(store: Store, stored: Stored, *, force: bool) -> None:
 
 
 def _remove(store: Store, text: str, *, force: bool) -> None:
-    stored, name = store.find(text)
+    stored, name = find(store, text)
     if name and len(stored.names) > 1:
         store.untag(stored.entry.digest, name)
         print(show(f"Untagged: {name}"))
         return
-    if not name and len(stored.names) > 1 and not force:
+    alike = [stored] if name else store.alike(stored)
+    names = [one for other in alike for one in other.names]
+    if not name and len(names) > 1 and not force:
         raise SandboxError(
-            "remove image", text, detail=f"it has {len(stored.names)} names: {', '.join(stored.names)}",
+            "remove image", text, detail=f"it has {len(names)} names: {', '.join(names)}",
             hint="--force removes all of them",
         )  # fmt: skip
-    _delete(store, stored, force=force)
+    for other in alike:
+        _delete(store, other, force=force)
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:

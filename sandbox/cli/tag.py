@@ -4,9 +4,11 @@ from typing import Any
 
 from sandbox.image.naming import tag
 from sandbox.image.store import Store
+from sandbox.registry.local import find
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Give the image that is the first operand the names that are the others."""
-    tag(Store(), operands[0], operands[1:])
+    store = Store()
+    tag(store, lambda: find(store, operands[0])[0], operands[0], operands[1:])
     return 0

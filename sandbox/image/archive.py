@@ -151,7 +151,10 @@ def docker_images(files: Files) -> list[Image]:
             names.append(str(reference.normal(raw, "docker.io")))
         members = strings(item.get("Layers"), files.what, "Layers")
         if len(members) > limits.LAYERS:
-            raise SandboxError("read archive", files.what, detail=f"{len(members)} layers; at most {limits.LAYERS}")
+            raise SandboxError(
+                "read archive", files.what, detail=f"{len(members)} layers; at most {limits.LAYERS}",
+                hint=limits.raised("LAYERS"),
+            )  # fmt: skip
         config_name = expect(item.get("Config"), str, files.what, "Config")
         config_raw = read(files, config_name)
         told = re.search(r"([0-9a-f]{64})(?:\.json)?\Z", config_name)

@@ -203,7 +203,7 @@ def _pump(
         if counts["plain"] > limits.RATIO_FREE and counts["plain"] > limits.RATIO * counts["stored"]:
             raise SandboxError(
                 "decompress", what, detail=f"grows more than {limits.RATIO} times: a decompression bomb",
-                hint="an image that is meant so can be let in: see SBX_LIMITS",
+                hint=limits.raised("RATIO"),
             )  # fmt: skip
         plain.update(piece)
         try:

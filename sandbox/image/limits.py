@@ -52,4 +52,12 @@ def changed(text: str) -> dict[str, int]:
     return found
 
 
+def raised(name: str) -> str:
+    """The hint for who means it so: how the limit `name` (one of CHANGEABLE) is made twice as large."""
+    value: int = 2 * globals()[name]
+    unit = max((n for n in range(1, 5) if not value % (1 << 10 * n)), default=0) if value >= 1 << 20 else 0
+    number = f"{value >> 10 * unit}{' KMGT'[unit].strip()}"
+    return f"an image that is meant so comes in with SBX_LIMITS={name.lower().replace('_', '-')}={number} in the environment"
+
+
 globals().update(changed(os.environ.get("SBX_LIMITS", "")))

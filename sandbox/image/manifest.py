@@ -139,7 +139,10 @@ def parse_manifest(raw: bytes, media_type: str, what: str) -> Manifest:
         )  # fmt: skip
     layers = [descriptor(item, what) for item in expect(document.get("layers"), list, what, "layers")]
     if len(layers) > limits.LAYERS:
-        raise SandboxError("read manifest", what, detail=f"{len(layers)} layers; at most {limits.LAYERS} are taken")
+        raise SandboxError(
+            "read manifest", what, detail=f"{len(layers)} layers; at most {limits.LAYERS} are taken",
+            hint=limits.raised("LAYERS"),
+        )  # fmt: skip
     for layer in layers:
         if layer.media_type not in LAYERS:
             raise SandboxError("read manifest", what, detail=f"layer of unknown media type `{layer.media_type}`")

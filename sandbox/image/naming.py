@@ -1,5 +1,6 @@
 """Give names to images of the store and take them away.  (cold)"""
 
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.errors import SandboxError
@@ -16,11 +17,11 @@ def full_name(text: str) -> str:
     return str(ref)
 
 
-def tag(store: Store, text: str, names: list[str]) -> None:
-    """Give the image `text` these names; another image that had one of them loses it, and stays."""
+def tag(store: Store, find: Callable[[], Stored], text: str, names: list[str]) -> None:
+    """Give the image `text`, which `find` finds, these names; another image that had one of them loses it, and stays."""
     wanted = list(dict.fromkeys(full_name(name) for name in names))
     with content_lock(store.root):
-        digest = store.find(text)[0].entry.digest
+        digest = find().entry.digest
 
         def change(old: list[dict[str, Any]]) -> list[dict[str, Any]]:
             mine = next((entry for entry in old if entry.get("digest") == digest), None)
@@ -32,10 +33,12 @@ def tag(store: Store, text: str, names: list[str]) -> None:
         store.layout.change(change)
 
 
-def untag(store: Store, text: str, names: list[str]) -> None:
-    """Take `names` (all, when there are none) from the image `text`; without names it stays, dangling."""
-    stored = store.find(text)[0]
-    gone = _of(stored, names) if names else list(stored.names)
+def untag(store: Store, stored: Stored, names: list[str], meanings: Callable[[str], list[str]]) -> None:
+    """Take `names` (all, when there are none) from an image; without names it stays, dangling.
+
+    `meanings`: the full names that a short one has besides the store's own.
+    """
+    gone = _of(stored, names, meanings) if names else list(stored.names)
     digest = stored.entry.digest
 
     def change(old: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -50,11 +53,12 @@ def untag(store: Store, text: str, names: list[str]) -> None:
     store.layout.change(change)
 
 
-def _of(stored: Stored, names: list[str]) -> list[str]:
+def _of(stored: Stored, names: list[str], meanings: Callable[[str], list[str]]) -> list[str]:
     """The full names behind `names`, which the image must have."""
     found = []
     for name in names:
-        full = next((str(ref) for ref in reference.candidates(name) if str(ref) in stored.names), "")
+        wanted = [*map(str, reference.candidates(name)), *meanings(name)]
+        full = next((one for one in wanted if one in stored.names), "")
         if not full:
             raise SandboxError(
                 "untag image", name, detail="the image has no such name", hint=f"names: {', '.join(stored.names)}"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sandbox import cache, paths, state
-from sandbox.errors import ENOENT, SandboxError, tell
+from sandbox.errors import SandboxError, tell
 from sandbox.image import limits, manifest, reference
 from sandbox.image.archive import Image, Layer, entry_name, layer_type, make_manifest, oci_image
 from sandbox.image.files import blob_name, verified
@@ -104,10 +104,11 @@ class Store:
                     return stored, str(ref)
         if prefix:
             found = [stored for stored in images if self._has_id(stored, prefix)]
-            if len(found) == 1:
-                return found[0], ""
+            ids = len({self.id_of(stored) for stored in found})
+            if ids == 1:  # of several manifests for one image, one that has a name
+                return next((stored for stored in found if stored.names), found[0]), ""
             if found:
-                raise SandboxError("find image", text, detail=f"{len(found)} ids begin so", hint="give more digits")
+                raise SandboxError("find image", text, detail=f"{ids} ids begin so", hint="give more digits")
         raise SandboxError(
             "find image", text, detail="no such image in the local store",
             hint="`sbx images` lists what is there; `sbx load -i FILE` takes an archive in, and oci:DIR, "
@@ -115,11 +116,19 @@ class Store:
         )  # fmt: skip
 
     def _has_id(self, stored: Stored, prefix: str) -> bool:
-        if stored.entry.digest.partition(":")[2].startswith(prefix):
-            return True
-        with contextlib.suppress(SandboxError):
-            return self.image(stored).id.startswith(prefix)
-        return False
+        return stored.entry.digest.partition(":")[2].startswith(prefix) or self.id_of(stored).startswith(prefix)
+
+    def id_of(self, stored: Stored) -> str:
+        """The image's id; its manifest's digest when it is broken."""
+        try:
+            return self.image(stored).id
+        except SandboxError:
+            return stored.entry.digest
+
+    def alike(self, stored: Stored) -> list[Stored]:
+        """All manifests of the image that `stored` is of: the same layers compressed in another way, or of the other family."""
+        wanted = self.id_of(stored)
+        return [other for other in self.images() if self.id_of(other) == wanted]
 
     def size_of(self, layer: Layer) -> int:
         """Bytes of a layer unpacked; of its blob when that is not known."""
@@ -366,18 +375,3 @@ def named(
     if not names and all(e.get("digest") != digest for e in kept):
         kept.append({**entry, "annotations": {SIZE: str(size)}})
     return kept
-
-
-def missing_pull(pull: str) -> None:
-    """SandboxError for a --pull policy that needs a registry; "", "missing" and "never" need none."""
-    if pull in ("", "missing", "never"):
-        return
-    if pull in ("always", "newer"):
-        raise SandboxError(
-            "pull image", detail="this version has no registry client", code=125,
-            hint="leave --pull out and load the image from an archive: `skopeo copy docker://... oci-archive:FILE`, "
-            "then `sbx load -i FILE`",
-        )  # fmt: skip
-    raise SandboxError(
-        "read option", f"--pull={pull}", ENOENT, detail="no such policy", hint="missing, never, always or newer"
-    )

@@ -24,6 +24,8 @@ _XATTR = "SCHILY.xattr."
 class TarError(Exception):
     """The archive is broken; the caller knows its name."""
 
+    hint = ""
+
 
 class Entry:
     """One member.  Sizes in bytes, mtime in nanoseconds; `sparse` is [(offset, length)] of the stored parts."""
@@ -52,6 +54,12 @@ class Entry:
         self.sparse: list[tuple[int, int]] | None = None
         self.xattrs: dict[str, bytes] = {}
         self.parts: list[str] = []  # `name` split by `split_name`
+
+
+def _too_much(why: str, limit: str) -> TarError:
+    found = TarError(why)
+    found.hint = limits.raised(limit)
+    return found
 
 
 def split_name(name: str) -> list[str]:
@@ -166,7 +174,7 @@ class TarStream:
 
     def _check_room(self) -> None:
         if self._room < 0:
-            raise TarError(f"more than {self._most >> 20} MiB unpacked")
+            raise _too_much(f"more than {self._most >> 20} MiB unpacked", "LAYER_BYTES")
 
     # -- headers --
 
@@ -318,7 +326,8 @@ class TarStream:
         self._room -= entry.size
         self._check_room()
         if self.count > self._entries:
-            raise TarError(f"more than {self._entries} entries")
+            limit = "ARCHIVE_MEMBERS" if self._seekable else "LAYER_ENTRIES"
+            raise _too_much(f"more than {self._entries} entries", limit)
 
     # -- sparse files --
 
@@ -390,4 +399,4 @@ class TarStream:
 
 def error(step: str, subject: str, found: TarError) -> SandboxError:
     """`found` as every command shows it."""
-    return SandboxError(step, subject, detail=str(found))
+    return SandboxError(step, subject, detail=str(found), hint=found.hint)

@@ -10,8 +10,9 @@ from sandbox.image.files import blob_name
 from sandbox.image.store import Store
 from sandbox.registry import configuration, glance
 from sandbox.registry.access import Access, retries
+from sandbox.registry.local import find
 from sandbox.transfer import progress
-from sandbox.transfer.pulling import Pulled, Wish, by_policy, local
+from sandbox.transfer.pulling import Pulled, Wish, by_policy
 from sandbox.transfer.signals import ending
 from sandbox.transfer.transports import place
 
@@ -32,7 +33,7 @@ def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Itera
                 pulled = by_policy(store, name, wish)
                 if pulled and remember:
                     _remember(store, operand, wish, pulled)
-                yield pulled.id if pulled else store.image(local(store, name, wish.platform)[0]).id
+                yield pulled.id if pulled else store.image(find(store, name, wish.platform)[0]).id
 
 
 def _remember(store: Store, operand: str, wish: Wish, pulled: Pulled) -> None:

@@ -21,7 +21,7 @@ from sandbox.image.layers import announce
 from sandbox.image.layout import content_lock
 from sandbox.image.scan import check_ids
 from sandbox.image.store import Store, Stored
-from sandbox.registry import configuration
+from sandbox.registry import configuration, local
 from sandbox.transfer import progress, pulling
 from sandbox.transfer.signals import ending
 from sandbox.transfer.sources import docker_image
@@ -128,7 +128,7 @@ def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quie
             image = other.image(stored, platform)
             full = full or (stored.names[0] if stored.names else image.id)
         else:
-            stored, full = (pulled.stored, pulled.name) if pulled else pulling.local(store, name, platform)
+            stored, full = (pulled.stored, pulled.name) if pulled else local.find(store, name, platform)
             image = store.image(stored, platform)
             full = full or (stored.names[0] if stored.names else image.id)
         manifest.check_platform(image.config, platform, full)
@@ -149,7 +149,7 @@ def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quie
         }
         if not platform:
             depends = _depends(transport, path, store) + ([there[0].layout.index_path] if there else [])
-            if not transport and full in pulling.short_names(name) and full not in map(str, reference.candidates(name)):
+            if not transport and full in local.short_names(name) and full not in map(str, reference.candidates(name)):
                 depends += configuration.stamped()  # another alias, and it is another image
             cache.put(store.records, f"{name}|{maps['variant']}", record, depends)
     announce(warnings, quiet=quiet)

@@ -4,20 +4,20 @@ What is asked first is a HEAD: when the store has the manifest that the tag stan
 the manifest of a platform; which one is remembered (`index|...`), since neither of the two can change.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sandbox import cache, idmap
 from sandbox.errors import SandboxError, tell
-from sandbox.image import manifest, reference
+from sandbox.image import manifest
 from sandbox.image.archive import Image, Layer
 from sandbox.image.files import blob_name
 from sandbox.image.layers import announce, short
 from sandbox.image.reference import Reference
 from sandbox.image.store import SIZE, Store, Stored, named
 from sandbox.registry.access import ORDINARY, Access
+from sandbox.registry.local import entry_of, find, index_key
 from sandbox.transfer import progress
 from sandbox.transfer.sources import RegistrySource
 from sandbox.transfer.transports import image_of
@@ -41,42 +41,6 @@ class Pulled(NamedTuple):
     stored: Stored
     name: str
     seen: dict[str, Any] | None = None
-
-
-def _key(digest: str, platform: str) -> str:
-    return f"index|{digest}|{'/'.join(manifest.platform(platform))}"
-
-
-def entry_of(store: Store, digest: str, platform: str) -> Stored | None:
-    """The stored image that `digest` stands for: its manifest's, or that of an index which was pulled for this platform."""
-    known = cache.get(store.records, _key(digest, platform)) or digest
-    return next((stored for stored in store.images() if stored.entry.digest == known), None)
-
-
-def local(store: Store, name: str, platform: str) -> tuple[Stored, str]:
-    """(image, its full name or "") of the store, short names as registries.conf reads them too; SandboxError "find image"."""
-    try:
-        return store.find(name)
-    except SandboxError as missing:
-        for full in short_names(name):
-            with contextlib.suppress(SandboxError):
-                return store.find(full)
-        ref = reference.parse(name) if "@" in name else None
-        if ref is not None and (found := entry_of(store, ref.digest, platform)):
-            for full in found.names:
-                if reference.normal(full).digest == ref.digest:
-                    return found, full
-        raise missing
-
-
-def short_names(name: str) -> list[str]:
-    """What registries.conf lets a short name stand for; nothing for any other name, or an id."""
-    from sandbox.registry import names
-
-    try:
-        return [] if reference.parse(name).host else [str(ref) for ref in names.possible(name)]
-    except SandboxError:
-        return []
 
 
 def _name(store: Store, stored: Stored, name: str) -> Stored:
@@ -119,7 +83,7 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
     image_id = take_in(store, [image], maps(), wish.shown)[0]
     if outer and outer != image.digest:
         blob = f"{store.root}/{blob_name(image.digest)}"
-        cache.put(store.records, _key(outer, wish.platform), image.digest, [blob])
+        cache.put(store.records, index_key(outer, wish.platform), image.digest, [blob])
     stored = entry_of(store, image.digest, wish.platform)
     if stored is None:  # removed by another command since
         raise SandboxError("pull image", name, detail="another command has removed it meanwhile")
@@ -176,7 +140,7 @@ def by_policy(store: Store, text: str, wish: Wish, maps: Callable[[], dict[str, 
     here: tuple[Stored, str] | None = None
     missing: SandboxError | None = None
     try:
-        here = local(store, text, wish.platform)
+        here = find(store, text, wish.platform)
     except SandboxError as error:
         missing = error
     if wish.policy == "never":

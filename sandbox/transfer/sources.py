@@ -12,6 +12,7 @@ from sandbox.image.files import Files, FolderFiles, blob_name, digest_of, open_a
 from sandbox.image.manifest import Descriptor
 from sandbox.image.reference import Reference
 from sandbox.registry.access import Access
+from sandbox.registry.local import find
 from sandbox.transfer.transports import Document, Place, Source, checked
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class FolderSource:
 
 def stored(store: "Store", name: str) -> LayoutSource:
     """An image of the store by name or id; SandboxError "find image"."""
-    found, full = store.find(name)
+    found, full = find(store, name)
     names = [full, *(n for n in found.names if n != full)] if full else found.names
     return LayoutSource(store.layout.files(), found.entry, full or name, names)
 

@@ -140,6 +140,7 @@ def test_limits_of_the_environment(room: Room) -> None:  # noqa: F811
     image_of(room, tar(*[info(str(n)) for n in range(20)]))
     done = room.sbx("load", "-q", "-i", str(room.path / "img"), env={"SBX_LIMITS": "layer-entries=10"})
     assert (done.returncode, "more than 10 entries" in done.stderr) == (125, True)
+    assert "SBX_LIMITS=layer-entries=20 in the environment" in done.stderr
     _empty(room)
     done = room.sbx("load", "-q", "-i", str(room.path / "img"), env={"SBX_LIMITS": "layer-bites=10"})
     assert done.returncode == 125

@@ -193,6 +193,54 @@ def test_df_is_what_du_says(full: Sbx) -> None:
     assert rows[0]["RawSize"] == 0
 
 
+def test_two_manifests_of_one_image_are_one_image_by_its_id(full: Sbx, tmp_path: Path) -> None:
+    lines(full, "copy", "-q", "--compression-format", "zstd", "base", f"oci:{tmp_path}/zstd:1")
+    lines(full, "copy", "-q", f"oci:{tmp_path}/zstd:1", "store:second")
+    ids = dict(line.split() for line in lines(full, "images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}"))
+    digests = set(lines(full, "images", "--format", "{{.Digest}}"))
+    image_id = ids["localhost/base"].removeprefix("sha256:")
+    assert ids["localhost/second"].endswith(image_id) and len(digests) == 4
+    for text in (image_id, image_id[:12], f"sha256:{image_id}"):
+        assert lines(full, "inspect", "-f", "{{.Id}}", text) == [image_id]
+    done = full("rmi", image_id[:12])
+    assert done.returncode == 125 and "it has 2 names: localhost/base:latest, localhost/second:latest" in done.stderr
+    said = lines(full, "rmi", "-f", image_id[:12])
+    assert said == [
+        "Untagged: localhost/base:latest", f"Deleted: {image_id}", "Untagged: localhost/second:latest", f"Deleted: {image_id}",
+    ]  # fmt: skip
+    assert len(lines(full, "images", "-aq")) == 2
+    other = json.loads(full("inspect", "more").stdout)[0]["Id"], json.loads(full("inspect", "other").stdout)[0]["Id"]
+    length = next(n for n in range(3, 64) if other[0][:n] != other[1][:n])
+    assert lines(full, "inspect", "-f", "{{.Id}}", other[0][:length]) == [other[0]]
+
+
+def test_short_names_mean_what_the_configuration_says(full: Sbx, tmp_path: Path) -> None:
+    (tmp_path / "registries.conf").write_text(
+        'unqualified-search-registries = ["quay.io"]\n[aliases]\ntool = "ghcr.io/team/tool"\n'
+    )
+    full.environment["SBX_REGISTRIES_CONF"] = str(tmp_path / "registries.conf")
+    lines(full, "tag", "base", "ghcr.io/team/tool:1", "quay.io/team/app", "quay.io/team/last")
+    lines(full, "untag", "base", "base")
+    image_id = json.loads(full("inspect", "ghcr.io/team/tool:1").stdout)[0]["Id"]
+    for name in ("tool:1", "team/app", "team/app:latest"):
+        assert lines(full, "inspect", "-f", "{{.Id}}", name) == [image_id]
+        assert lines(full, "history", "-q", name)[0] == image_id[:12]
+        assert json.loads(full("manifest", "inspect", name).stdout)["config"]["digest"] == f"sha256:{image_id}"
+    lines(full, "tag", "tool:1", "third")
+    assert full("save", "-q", "-o", tmp_path / "saved.tar", "team/app").returncode == 0
+    assert lines(full, "load", "-q", "-i", str(tmp_path / "saved.tar")) == ["Loaded image: quay.io/team/app:latest"]
+    refused = full("push", "-q", "--retry", "0", "third")
+    assert refused.returncode == 125 and "this name is of the local store" in refused.stderr
+    lines(full, "untag", "third", "team/last")
+    assert lines(full, "rmi", "tool:1") == ["Untagged: ghcr.io/team/tool:1"]
+    assert lines(full, "inspect", "-f", "{{.RepoTags}}", "third") == [
+        "[localhost/third:latest quay.io/team/app:latest]"
+    ]
+    for words in (("inspect", "tool:1"), ("rmi", "tool:1"), ("tag", "tool:1", "x"), ("save", "-o", tmp_path / "x", "tool:1")):  # fmt: skip
+        done = full(*words)
+        assert done.returncode == 125 and "no such image in the local store" in done.stderr, words
+
+
 def test_reset_removes_all(full: Sbx) -> None:
     assert full("system", "reset", "--force").returncode == 0
     assert not full.store.exists()

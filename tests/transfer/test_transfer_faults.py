@@ -200,9 +200,12 @@ def test_a_compression_bomb_meets_limits_that_can_be_set(puller: Sbx, served: Se
         served.server.serve_blob(blob)
     served.server.serve_manifest(raw)
     name = f"{served.server.host}/a/b:1"
-    for limit, words in (("ratio=100,ratio-free=1M", "100 times"), ("layer-bytes=1M", "more than 1 MiB unpacked")):
+    for limit, words, way in (
+        ("ratio=100,ratio-free=1M", "100 times", "SBX_LIMITS=ratio=200 in the environment"),
+        ("layer-bytes=1M", "more than 1 MiB unpacked", "SBX_LIMITS=layer-bytes=2M in the environment"),
+    ):
         done = puller("pull", name, env={"SBX_LIMITS": limit})
-        assert done.returncode == 125 and words in done.stderr, done.stderr
+        assert done.returncode == 125 and words in done.stderr and way in done.stderr, done.stderr
         nothing(puller)
     assert puller("pull", name, env={"SBX_LIMITS": "ratio=5000,ratio-free=1M"}).returncode == 0
 

@@ -140,7 +140,7 @@ def test_sparse_files_of_gnu_tar(tmp_path: Path, form: str, version: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["..", "a/../b", "../x", "", "a\0b", "/" + "x" * 256, "a/" * 600, "y" * 5000])
-def test_names_that_are_refused(name: str) -> None:
+def test_I01_names_that_are_refused(name: str) -> None:
     with pytest.raises(TarError):
         split_name(name)
 
@@ -156,7 +156,7 @@ def test_whiteouts_of_nothing_and_of_dots(name: str) -> None:
         scan.scan(io.BytesIO(_tar([(_info(name), b"")], tarfile.GNU_FORMAT)), "x")
 
 
-def test_limits_stop_the_reader() -> None:
+def test_I09_limits_stop_the_reader() -> None:
     raw = _tar([(_info(str(n)), b"") for n in range(20)], tarfile.GNU_FORMAT)
     stream = TarStream(io.BytesIO(raw), entries=10)
     with pytest.raises(TarError, match="more than 10 entries"):
@@ -271,6 +271,14 @@ def test_limits_are_changed_by_name() -> None:
 def test_limits_that_are_none(text: str) -> None:
     with pytest.raises(SandboxError, match=r"read SBX_LIMITS `.*`: not a limit with a number"):
         limits.changed(text)
+
+
+def test_the_hint_doubles_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "SBX_LIMITS=layer-bytes=512G in" in limits.raised("LAYER_BYTES")
+    assert "SBX_LIMITS=layer-entries=4000000 in" in limits.raised("LAYER_ENTRIES")
+    for name in limits.CHANGEABLE:
+        text = limits.raised(name).partition("SBX_LIMITS=")[2].partition(" ")[0]
+        assert limits.changed(text) == {name: 2 * getattr(limits, name)}
 
 
 # -- decompressors --
