@@ -54,6 +54,21 @@ class _Keys:
         return passed, False
 
 
+class Console(console.Console):
+    """A terminal on which the detach keys may be typed; `detached` says that they were."""
+
+    def __init__(self, master: int, *, interactive: bool, keys: str) -> None:
+        super().__init__(master, interactive=interactive)
+        self.keys = _Keys(key_bytes(keys))
+        self.detached = False
+
+    def _type(self) -> None:
+        before = self.pending
+        super()._type()
+        passed, detached = self.keys.take(self.pending[len(before) :])
+        self.pending, self.detached = before + passed, self.detached or detached
+
+
 class _Client:
     def __init__(self, directory: str, *, stdin: bool, keys: str, proxy: bool) -> None:
         self.directory = directory

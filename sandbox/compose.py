@@ -1,6 +1,7 @@
 """Options, image record, profile -> the spec of a container.  (front, hot)"""
 
 import os
+import sys
 import time
 
 from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
@@ -66,6 +67,7 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "stop_timeout": values.seconds(opts["stop_timeout"], "--stop-timeout") if opts["stop_timeout"] else 10.0,
         "network": spec["annotations"]["dev.sbx.network"],
         "log": "dev.sbx.log" in spec["annotations"],
+        "argv": sys.argv[1:],  # for a unit that makes it anew
         "ports": _ports(spec),
         "volumes": [
             line.rpartition("=")[2].partition(",")[0]

@@ -53,7 +53,7 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
         raise SandboxError("execute in container", operands[0], detail="it has ended")
     if opts["detach"]:
         return 0
-    return _with_terminal(sock, more[0], opts["interactive"]) if more else _wait(sock)
+    return _with_terminal(sock, more[0], opts) if more else _wait(sock)
 
 
 def _pass_signals_on(sock: "Any") -> None:
@@ -77,11 +77,11 @@ def _wait(sock: "Any") -> int:
     raise SandboxError("execute in container", detail="the container has ended", code=EXIT_FAILED)
 
 
-def _with_terminal(sock: "Any", master: int, interactive: bool) -> int:
-    """Be the terminal of the process until it ends."""
-    from sandbox import console
+def _with_terminal(sock: "Any", master: int, opts: "dict[str, Any]") -> int:
+    """Be the terminal of the process until it ends, or the detach keys are typed."""
+    from sandbox import attach
 
-    terminal = console.Console(master, interactive=interactive)
+    terminal = attach.Console(master, interactive=opts["interactive"], keys=opts["detach_keys"])
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     terminal.start(poll)
@@ -93,5 +93,46 @@ def _with_terminal(sock: "Any", master: int, interactive: bool) -> int:
                 status = _wait(sock)
                 terminal.finish()
                 return status
+            if terminal.detached:
+                _stay_behind(sock, master)
+                return 0
     finally:
         terminal.restore()
+
+
+def _stay_behind(sock: "Any", master: int) -> None:
+    """In a child, out of sight: be the terminal's other end for as long as the process lives, and throw away what it prints."""
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        for fd in range(3, max(sock.fileno(), master) + 32):
+            if fd not in (sock.fileno(), master):
+                try:
+                    os.close(fd)  # the user's terminal, opened once more, among them
+                except OSError:
+                    pass
+        for number in _FORWARDED:
+            _signal.signal(number, _signal.SIG_IGN if number == 1 else _signal.SIG_DFL)
+        os.chdir("/")
+        os.set_blocking(master, False)
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        poll.register(master, select.POLLIN)
+        while True:
+            for fd, mask in poll.poll():
+                if fd == sock.fileno():
+                    return
+                try:
+                    left = bool(os.read(master, 1 << 16))
+                except BlockingIOError:
+                    left = True
+                except OSError:  # EIO: nobody has it open at the moment
+                    left = False
+                if not left or mask == select.POLLHUP:
+                    poll.unregister(master)
+    finally:
+        os._exit(0)

@@ -304,7 +304,11 @@ WRAP = (
 _OF_EXEC = (
     "detach", "interactive", "tty", "env", "env_file", "workdir", "user", "preserve_fds",
 )  # fmt: skip
-EXEC = tuple(option for option in RUN if option.dest in _OF_EXEC)
+EXEC = (
+    *(option for option in RUN if option.dest in _OF_EXEC),
+    Option("--detach-keys", VALUE, "KEYS", "With -it: keys that detach, and it goes on; empty for none.", default=DETACH_KEYS,
+           group="Terminal"),
+)  # fmt: skip
 
 # What is started most must not wait for the table of the rest, which is in verbs/.
 HOT: "Final[dict[str, Verb]]" = {

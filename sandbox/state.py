@@ -3,7 +3,7 @@
     containers/<id>/        locked (exclusively) for as long as its cli or keeper lives
       about                 who made it, from what, and how it is to live; written once, replaced by `rename`, `update`
       spec                  (spec, filter): only of a container that may be started again
-      state                 {"pid", "started"}: by the keeper, when the command runs
+      state                 {"pid", "started"}: by the keeper, when the command runs; {"prepared"} by `init`, before
       ended                 {"code", "finished", "reason"}: by the keeper, when it has ended
       control               the keeper's socket, see control.py
     containers/.names/<name>   a link to the id: taken by whoever makes it first
@@ -96,7 +96,7 @@ class Known:
         if not self.lives:
             # It may have ended between the two looks.
             self.ended = read(self.directory, "ended") or {}
-            if not self.ended and self.state:
+            if not self.ended and self.state.get("pid"):
                 self.ended = {"code": 137, "finished": 0.0, "reason": "its keeper was killed"}
 
     @property
@@ -109,12 +109,16 @@ class Known:
             if not self.state or self.ended:
                 return "stopping" if self.ended else "initialized"
             return "paused" if self.state.get("paused") else "running"
-        return "exited" if self.ended else "created"
+        return "exited" if self.ended else "initialized" if self.state else "created"
 
     @property
     def gone(self) -> bool:
         """Nobody's any more: a container that was to be removed at its end, whose keeper and cli were killed."""
-        return not self.lives and bool(self.about.get("rm", True)) and not (self.about.get("waits") and not self.state)
+        return (
+            not self.lives
+            and bool(self.about.get("rm", True))
+            and not (self.about.get("waits") and not self.state.get("pid"))
+        )
 
 
 def made_up_name(id_: str) -> str:

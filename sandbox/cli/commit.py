@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sandbox import channel, idmap, state
@@ -31,7 +31,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         apply(inner, change)
     maps = idmap.resolve()
     with store.taking(), _frozen(known, wanted=opts["pause"]):
-        layer = _layer(store, known)
+        layer = _layer(store, known, changes.write_whole if opts["squash"] else changes.write_layer)
         now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
         system, architecture, _ = manifest.machine()
         step = {
@@ -44,14 +44,21 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         document.setdefault("os", system)
         if opts["author"]:
             document["author"] = step["author"] = opts["author"]
-        document["history"] = [*(document.get("history") or []), {key: text for key, text in step.items() if text}]
-        layers = [*(base.layers if base else []), layer]
+        before = [] if opts["squash"] else document.get("history") or []
+        document["history"] = [*before, {key: text for key, text in step.items() if text}]
+        layers = [*(base.layers if base and not opts["squash"] else []), layer]
         document["rootfs"] = {"type": "layers", "diff_ids": [one.diff_id for one in layers]}
         config_raw = dumps(document)
         config = manifest.parse_config(config_raw, "commit", len(layers))
         image = Image(names, "", b"", manifest.MANIFEST, config_raw, manifest.CONFIG, config, layers)
         image_id, warnings = store.take(image, maps, quiet=True)
         announce(warnings, quiet=opts["quiet"])
+    if opts["iidfile"]:
+        try:
+            with open(opts["iidfile"], "w", encoding="ascii") as file:
+                file.write(f"sha256:{image_id}")
+        except OSError as error:
+            raise SandboxError.of("write image id to", opts["iidfile"], error) from None
     print(f"sha256:{image_id}")
     return 0
 
@@ -90,8 +97,8 @@ def _base(store: Store, known: state.Known) -> Image | None:
     return store.image(stored)
 
 
-def _layer(store: Store, known: state.Known) -> Layer:
-    with beside.writer(lambda out: changes.write_layer(known, out)) as read:
+def _layer(store: Store, known: state.Known, write: Callable[[state.Known, int], None]) -> Layer:
+    with beside.writer(lambda out: write(known, out)) as read:
 
         def pieces() -> Iterator[bytes]:
             yield from stream_pieces(os.dup(read), "layer")

@@ -1,29 +1,30 @@
 """`sbx generate systemd`: a unit that starts a container with the machine or the login.  (cold)"""
 
 import os
-import shlex
 import sys
 from typing import Any
 
-from sandbox import compose
+from sandbox import compose, options, state
 from sandbox.errors import SandboxError
 from sandbox.life.chosen import find
 
-_UNIT = """\
+_HEADER = """\
 # sbx generate systemd {name}
 # As a user: put it below ~/.config/systemd/user/, then
 #   systemctl --user daemon-reload && systemctl --user enable --now {unit}
 #   loginctl enable-linger        to have it started without a login
+"""
+_UNIT = """\
 [Unit]
 Description=sbx container {name}
 Wants=network-online.target
 After=network-online.target
-
+{relations}
 [Service]
 Type=simple
-{environment}ExecStart={sbx} start --attach {name}
+{environment}ExecStart={start}
 ExecStop={sbx} stop --ignore --time {seconds} {name}
-Restart={restart}
+{after_stop}Restart={restart}
 TimeoutStopSec={patience}
 KillMode=mixed
 Delegate=yes
@@ -32,36 +33,93 @@ Delegate=yes
 WantedBy=default.target
 """
 _RESTART = {"no": "no", "always": "always", "unless-stopped": "always", "on-failure": "on-failure"}
+# What the unit does itself.
+_OF_UNIT = (
+    "detach", "name", "replace", "rm", "restart", "cidfile", "pidfile", "print_config", "print_plan", "timings", "debug", "preserve_fds",
+    "preserve_fd",
+)  # fmt: skip
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,@+")
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print the unit, or with --files write it here and print its name."""
     known = find(operands[0])
-    if known.about.get("rm"):
+    if known.about.get("rm") and not opts["new"]:
         raise SandboxError(
             "make unit for",
             known.name,
             detail="it is removed when it ends, so it can not be started again",
-            hint="make it without --rm",
+            hint="make it without --rm, or let the unit make it: --new",
         )
     policy = opts["restart_policy"] or known.about.get("restart", ("no", 0))[0]
     policy = "on-failure" if policy == "no" and not opts["restart_policy"] else compose.restart_policy(policy)[0]
     seconds = int(float(opts["time"] or known.about.get("stop_timeout", 10)))
     unit = f"container-{known.name}.service"
+    program = _word(os.path.abspath(_program()))
+    relations = [f"{key.capitalize()}={one}\n" for key in ("wants", "after", "requires") for one in opts[key]]
+    if any("\n" in line[:-1] for line in relations):
+        raise SandboxError("make unit for", known.name, detail="a newline in the name of a unit")
+    restart = _RESTART[policy] + (f"\nRestartSec={float(opts['restart_sec']):g}" if opts["restart_sec"] else "")
     text = _UNIT.format(
-        name=known.name, unit=unit, sbx=shlex.quote(os.path.abspath(_program())), seconds=seconds, restart=_RESTART[policy],
-        patience=seconds + 20, environment=_environment(),
+        name=known.name, sbx=program, seconds=seconds, restart=restart, patience=seconds + 20,
+        relations="".join(relations), environment=_environment(opts["env"]),
+        start=f"{program} {_creation(known)}" if opts["new"] else f"{program} start --attach {known.name}",
+        after_stop=f"ExecStopPost={program} rm --force --ignore {known.name}\n" if opts["new"] else "",
     )  # fmt: skip
+    if not opts["no_header"]:
+        text = _HEADER.format(name=known.name, unit=unit) + text
     if not opts["files"]:
         sys.stdout.write(text)
         return 0
     try:
-        with open(unit, "x", encoding="utf-8") as file:
+        with open(unit, "x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
     except OSError as error:
         raise SandboxError.of("write unit", unit, error) from None
     print(os.path.abspath(unit))
     return 0
+
+
+def _creation(known: state.Known) -> str:
+    """The command line that the container was made by, for the foreground, with its name."""
+    argv = [str(word) for word in known.about.get("argv", ())]
+    argv = argv[1:] if argv[:1] == ["container"] else argv
+    if argv[:1] not in (["run"], ["create"]):
+        raise SandboxError("make unit for", known.name, detail="it is not known how it was made")
+    parsed = options.parse(argv[0], argv[1:])
+    if not parsed:
+        from sandbox.cli.app import typer_parse
+
+        found = typer_parse(argv[0], argv[1:])
+        assert not isinstance(found, int)
+        parsed = found
+    given, operands = parsed
+    words = ["run", f"--name={known.name}", "--replace"]
+    if not given["network"]:
+        words.append(f"--network={known.about['network']}")  # what SBX_NETWORK said then
+    for option in options.RUN:
+        value = given.get(option.dest, option.blank())
+        if value == option.blank() or option.dest in _OF_UNIT:
+            continue
+        flag = next(flag for flag in option.flags if flag[:2] == "--")
+        words += (
+            [flag]
+            if value is True
+            else [f"{flag}={one}" for one in (value if option.kind == options.LIST else [value])]
+        )
+    return " ".join(map(_word, [*words, *operands]))
+
+
+def _word(text: str) -> str:
+    """One word of a command line, as systemd.service(5) wants it quoted."""
+    text = text.replace("%", "%%").replace("$", "$$")
+    if text and set(text) <= _SAFE | {"%"}:
+        return text
+    escaped = "".join(
+        char if char.isprintable() and char not in '"\\' else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+        for char in text
+    )
+    return f'"{escaped}"'
 
 
 def _program() -> str:
@@ -77,7 +135,11 @@ def _program() -> str:
     return "sbx"
 
 
-def _environment() -> str:
-    """What decides where the store is."""
-    kept = {name: os.environ[name] for name in ("SBX_STORE", "XDG_DATA_HOME") if name in os.environ}
-    return "".join(f'Environment="{name}={value}"\n' for name, value in kept.items())
+def _environment(given: list[str]) -> str:
+    """What decides where the store is, and what was asked for."""
+    kept = [f"{name}={os.environ[name]}" for name in ("SBX_STORE", "XDG_DATA_HOME") if name in os.environ]
+    return "".join(f"Environment={_variable(entry)}\n" for entry in [*kept, *given])
+
+
+def _variable(text: str) -> str:
+    return _word(text).replace("$$", "$")  # of Environment=, where a dollar means nothing

@@ -51,6 +51,24 @@ def write_layer(known: state.Known, out: int) -> None:
     root.beneath(known, write)
 
 
+def write_whole(known: state.Known, out: int) -> None:
+    """All files as a tar of a single layer; folders on which something is mounted are empty, and such files left out."""
+    mounted = root.mounted(known)
+
+    class Writer(TarWriter):
+        def one(self, folder: int, name: str, path: str) -> bool:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return (f"/{path}" not in mounted or stat.S_ISDIR(status.st_mode)) and super().one(folder, name, path)
+
+    def write(folder: int) -> None:
+        top = os.open(".", _FOLDER, dir_fd=folder)
+        with Writer(out) as writer:
+            for name in sorted(os.listdir(top)):
+                writer.tree(top, name, name, skip=lambda inner: f"/{inner}" in mounted)
+
+    root.within(known, write)
+
+
 def _hidden(spec: dict[str, Any]) -> frozenset[str]:
     return frozenset([*_MOUNTED, *(entry["destination"].rstrip("/") for entry in spec["mounts"])])
 

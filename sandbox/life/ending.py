@@ -92,7 +92,7 @@ def wait(known: state.Known) -> int:
             continue
         waiting.over(None)
         return int(waiting.code or 0)
-    if known.status == "created":
+    if known.status in ("created", "initialized"):
         raise SandboxError("wait for container", known.name, detail="it was never started")
     return int(known.ended.get("code", 0))
 

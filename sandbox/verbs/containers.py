@@ -33,6 +33,12 @@ VERBS: "Final[dict[str, Verb]]" = {
         operands="IMAGE [COMMAND [ARG...]]", least=1, most=-1, passthrough=True,
         examples=(("sbx create --name db -v data:/data postgres", "then `sbx start db`"),),
     ),
+    "init": Verb(
+        "sandbox.cli.init:main", "Make containers ready for their start: put their root together once.", group="Containers",
+        options=(_ALL, _LATEST), operands="CONTAINER...", most=-1,
+        about="What a start would stumble over is found now. Namespaces are made at the start.",
+        examples=(("sbx init db", "then `sbx start db`"),),
+    ),
     "start": Verb(
         "sandbox.cli.start:main", "Start containers that were created, or have ended.", group="Containers",
         options=(
@@ -64,7 +70,12 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "wait": Verb(
         "sandbox.cli.wait:main", "Wait until containers have ended; print their exit status.", group="Containers",
-        options=(_LATEST, _IGNORE), operands="CONTAINER...", most=-1, examples=(("sbx wait build", ""),),
+        options=(
+            _LATEST, Option("--ignore", FLAG, "", "A container that is not there is no error."),
+            Option("--condition", LIST, "STATE", "Until it is running, healthy, unhealthy, paused, exited ...; stopped if not given."),
+            Option("-i --interval", VALUE, "TIME", "How often to look, with --condition.", default="250ms"),
+        ),
+        operands="CONTAINER...", most=-1, examples=(("sbx wait build", ""), ("sbx wait --condition=healthy db", "")),
     ),
     "rm": Verb(
         "sandbox.cli.rm:main", "Remove containers.", group="Containers",
@@ -73,6 +84,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             _ALL, _LATEST, _IGNORE, _CIDFILE,
             Option("--filter", LIST, "KEY=VALUE", "All that this holds for, as ps has it."),
             Option("-v --volumes", FLAG, "", "Their anonymous volumes too."),
+            Option("--depend", FLAG, "", "Those too that share namespaces with them."),
         ),
         operands="CONTAINER...", most=-1, examples=(("sbx rm db", ""), ("sbx rm -fa", "everything")),
     ),
@@ -169,9 +181,18 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(
             Option("-f --files", FLAG, "", "Write it to a file in the working directory."),
             Option("--restart-policy", VALUE, "POLICY", "Its Restart=; the container's own, else on-failure."),
-            Option("-t --time", VALUE, "SECONDS", "How long to wait for the end; the container's own if not given."),
+            Option("-t --time --stop-timeout", VALUE, "SECONDS", "How long to wait for the end; the container's own if not given."),
+            Option("--new", FLAG, "", "Make the container anew at each start, and remove it at its end."),
+            Option("-n --name", FLAG, "", "Accepted: units are always named so."),
+            Option("-e --env", LIST, "NAME=VALUE", "Set a variable for sbx itself."),
+            Option("--after", LIST, "UNIT", "Start after this unit."),
+            Option("--wants", LIST, "UNIT", "Start this unit with it."),
+            Option("--requires", LIST, "UNIT", "Start this unit with it, and end with it."),
+            Option("--restart-sec", VALUE, "SECONDS", "How long to wait before it is started again."),
+            Option("--no-header", FLAG, "", "Without the comment."),
         ),
-        operands="CONTAINER", least=1, most=1, examples=(("sbx generate systemd web", ""),),
+        operands="CONTAINER", least=1, most=1,
+        examples=(("sbx generate systemd web", ""), ("sbx generate systemd --new --files web", "made anew at each start")),
     ),
     "container prune": Verb(
         "sandbox.cli.container_prune:main", "Remove all containers that have ended.", group="Containers",

@@ -38,6 +38,8 @@ VERBS: "Final[dict[str, Verb]]" = {
                 Option("-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`."),
                 Option("-m --message", VALUE, "TEXT", "Comment for the image's history."),
             ),
+            Option("-s --squash", FLAG, "", "One layer with all files, instead of one more on those of its image."),
+            Option("--iidfile", VALUE, "FILE", "Write the image's id to this file."),
             Option("-p --pause", FLAG, "", "Stop its processes meanwhile, where that can be done."),
             QUIET,
         ),

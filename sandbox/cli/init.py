@@ -1,0 +1,40 @@
+"""`sbx init`: containers made ready for their start.  (cold)"""
+
+import os
+import time
+from typing import Any
+
+from sandbox import state
+from sandbox.cli.each import for_each
+from sandbox.errors import SandboxError
+from sandbox.life import ending, root
+
+
+def main(opts: dict[str, Any], operands: list[str]) -> int:
+    """Layers, ids and its own changes are put together once, so what a start would stumble over is found now.
+
+    Its namespaces are made at the start: nothing is kept that would have to be watched meanwhile.
+    """
+    return for_each(
+        operands, _prepare, everything=opts["all"], latest=opts["latest"], among=lambda known: not known.lives
+    )
+
+
+def _prepare(known: state.Known) -> None:
+    if known.status not in ("created", "exited"):
+        raise SandboxError("initialize container", known.name, detail=f"it is {known.status} already")
+    root.spec_of(known)  # or there is none to start
+    if known.about.get("image") != "host:":  # which is always there
+        root.within(known, lambda folder: os.listdir(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)))
+    lock = ending.locked(known, "initialize container")
+    if lock < 0:
+        raise SandboxError("initialize container", known.name, detail="it has been removed meanwhile")
+    try:
+        for name in ("ended", ending.HALTED):
+            try:
+                os.unlink(name, dir_fd=lock)
+            except FileNotFoundError:
+                pass
+        state.write("state", {"prepared": time.time()}, lock)
+    finally:
+        os.close(lock)
