@@ -6,7 +6,7 @@ import time
 
 from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError, tell
-from sandbox.options import HEALTH, LIMITS
+from sandbox.options import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     Options = dict[str, Any]
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
+HEALTH = (
+    "health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_on_failure",
+    "no_healthcheck",
+)  # fmt: skip
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 

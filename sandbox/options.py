@@ -272,11 +272,6 @@ RUN = (
     ),
 )  # fmt: skip
 
-HEALTH = (
-    "health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_on_failure",
-    "no_healthcheck",
-)  # fmt: skip
-
 # What `wrap` shares with `run`; it has no image, so nothing about images, and its file options are its own.
 _SHARED = (
     "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "umask", "ulimit", "allow_degraded",

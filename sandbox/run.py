@@ -6,7 +6,7 @@ import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
-from sandbox.options import HEALTH, RUN
+from sandbox.options import RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
 def _refuse(opts: "Options") -> None:
     """What podman has and sbx has not (yet), told apart from an unknown option; what a throw-away container can not have."""
     lives = opts["detach"] or (opts["name"] and not opts["rm"])
-    for option in ("restart", "log_opt", *HEALTH):
+    for option in ("restart", "log_opt", *compose.HEALTH):
         if opts[option] and not lives:
             raise SandboxError(
                 "run",
