@@ -34,7 +34,6 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     plan = Plan(
         family=FAMILIES[opts["format"]],
         compress=opts["compression_format"],
-        compress_plain=True,
         shown=progress.choose(opts["progress"], quiet=opts["quiet"]),
         verb="push",
     )

@@ -43,14 +43,23 @@ class Image(NamedTuple):
         return digest_of(self.config_raw).partition(":")[2]
 
 
-def oci_image(files: Files, entry: manifest.Descriptor, platform: str, what: str, depth: int = 0) -> Image:
-    """The image behind a descriptor; of an index the one for `platform` ("" is this machine)."""
+def oci_image(
+    files: Files, entry: manifest.Descriptor, platform: str, what: str, depth: int = 0, *, other: bool = False
+) -> Image:
+    """The image behind a descriptor; of an index the one for `platform` ("" is this machine), or with `other` any."""
     raw = verified(files, entry.digest, entry.size)
     if manifest.is_index(raw, entry.media_type, what):
         if depth >= limits.INDEX_DEPTH:
             raise SandboxError("read manifest", what, detail=f"indexes nested more than {limits.INDEX_DEPTH} deep")
-        chosen = manifest.choose(manifest.parse_index(raw, entry.media_type, what), platform, what)
-        return oci_image(files, chosen, platform, what, depth + 1)
+        entries = manifest.parse_index(raw, entry.media_type, what)
+        try:
+            chosen = manifest.choose(entries, platform, what)
+        except SandboxError:
+            first = next((one for one in entries if not manifest.attestation(one)), None)
+            if not other or first is None:
+                raise
+            chosen = first
+        return oci_image(files, chosen, platform, what, depth + 1, other=other)
     found = manifest.parse_manifest(raw, entry.media_type, what)
     config_raw = verified(files, found.config.digest, found.config.size)
     config = manifest.parse_config(config_raw, what, len(found.layers))
@@ -64,6 +73,16 @@ def oci_image(files: Files, entry: manifest.Descriptor, platform: str, what: str
             raise SandboxError("read image", what, detail=detail)
         layers.append(Layer(descriptor.digest, descriptor.size, diff_id, descriptor.media_type, _pieces(files, name)))
     return Image([], entry.digest, raw, found.media_type, config_raw, found.config.media_type, config, layers)
+
+
+def every_image(files: Files, entry: manifest.Descriptor, what: str, depth: int = 0) -> list[Image]:
+    """The images of all platforms behind a descriptor, as far as they are there."""
+    raw = verified(files, entry.digest, entry.size)
+    if not manifest.is_index(raw, entry.media_type, what) or depth >= limits.INDEX_DEPTH:
+        return [oci_image(files, entry, "", what, depth)]
+    entries = [one for one in manifest.parse_index(raw, entry.media_type, what) if not manifest.attestation(one)]
+    there = [one for one in entries if files.has(blob_name(one.digest))]
+    return [image for one in there for image in every_image(files, one, what, depth + 1)]
 
 
 def _pieces(files: Files, name: str) -> Callable[[], Iterator[bytes]]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sandbox import idmap, userns
 from sandbox.errors import SandboxError
 from sandbox.image import leftovers
-from sandbox.image.archive import Image, Layer
+from sandbox.image.archive import Layer
 from sandbox.image.compare import difference
 from sandbox.image.files import FolderFiles, blob_name
 from sandbox.image.lanes import Job, work
@@ -69,12 +69,12 @@ class Check:
             try:
                 blobs, _ = store.reachable(entries)
                 self.blobs |= blobs
-                image: Image = store.image(stored)
+                images = store.every_image(stored)
             except SandboxError as error:
                 self.blobs.add(stored.entry.digest)
                 self._add("broken", "image", name, str(error))
                 continue
-            for layer in image.layers:
+            for layer in [layer for image in images for layer in image.layers]:
                 self.layers.setdefault(layer.diff_id.partition(":")[2], layer)
                 if not store.layout.has(layer.digest, layer.size):
                     self._add("broken", "image", name, f"layer {short(layer.diff_id)} is missing or has another size")
@@ -224,8 +224,8 @@ def _broken_images(store: Store) -> set[str]:
     gone = set()
     for stored in store.images():
         try:
-            image = store.image(stored)
-            if all(store.layout.has(layer.digest, layer.size) for layer in image.layers):
+            layers = [layer for image in store.every_image(stored) for layer in image.layers]
+            if all(store.layout.has(layer.digest, layer.size) for layer in layers):
                 continue
         except SandboxError:
             pass

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sandbox.errors import SandboxError
@@ -61,6 +61,16 @@ class BlobWriter:
                 os.close(self.fd)
         except OSError as error:
             raise _write_error(folder, error) from None
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """All of `pieces`, which whoever makes them verifies."""
+        try:
+            for piece in pieces:
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(self.fd, view) :]
+        except OSError as error:
+            raise _write_error(self._root, error) from None
 
     def commit(self, digest: str) -> None:
         """fsync and rename; the caller has verified that the bytes are those of `digest`."""
@@ -162,13 +172,10 @@ class Layout:
         if not self.has(digest, len(raw)):
             writer = BlobWriter(self.root)
             try:
-                view = memoryview(raw)
-                while view:
-                    view = view[os.write(writer.fd, view) :]
-            except OSError as error:
+                writer.write([raw])
+                writer.commit(digest)
+            finally:
                 writer.abandon()
-                raise _write_error(self.root, error) from None
-            writer.commit(digest)
         return digest
 
     def blobs(self) -> Iterator[str]:

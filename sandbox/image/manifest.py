@@ -218,13 +218,13 @@ def platform(text: str) -> tuple[str, str, str]:
 def choose(found: list[Descriptor], wanted: str, what: str) -> Descriptor:
     """The one of an index for platform `wanted`; a lone manifest without a platform fits every machine."""
     system, architecture, variant = platform(wanted)
-    images = [d for d in found if d.platform.get("os") != "unknown"]  # attestations of buildkit
+    images = [d for d in found if not attestation(d)]
     if len(images) == 1 and not images[0].platform.get("architecture"):
         return images[0]
     for entry in images:
         have = entry.platform
-        fits = have.get("os", "") == system and have.get("architecture", "") == architecture
-        if fits and (not variant or have.get("variant", "") == variant):
+        same = have.get("os", "") == system and have.get("architecture", "") == architecture
+        if same and (not variant or have.get("variant", "") == variant):
             return entry
     have_words = sorted({platform_words(d.platform) for d in images})
     raise SandboxError(
@@ -234,17 +234,35 @@ def choose(found: list[Descriptor], wanted: str, what: str) -> Descriptor:
     )  # fmt: skip
 
 
+def attestation(entry: Descriptor) -> bool:
+    """Whether an entry of an index is one of buildkit's: no image, though it looks like one."""
+    return entry.platform.get("os") == "unknown"
+
+
+def opaque_parts(raw: bytes, what: str) -> list[Descriptor]:
+    """The blobs of an attestation, whatever their media types are."""
+    found = expect(loads(raw, what), dict, what, "document")
+    layers = expect(found.get("layers"), list, what, "layers")
+    return [descriptor(entry, what) for entry in [found.get("config"), *layers]]
+
+
 def platform_words(value: dict[str, Any]) -> str:
     words = [value.get("os", "") or "linux", value.get("architecture", "") or "unknown", value.get("variant", "")]
     return "/".join(w for w in words if w)
 
 
+def fits(config: Config, wanted: str) -> bool:
+    """Whether an image is for the platform `wanted`, "" for this machine's."""
+    system, architecture, variant = platform(wanted)
+    same = config.os in ("", system) and config.architecture in ("", architecture)
+    return same and (not variant or config.variant in ("", variant))
+
+
 def check_platform(config: Config, wanted: str, what: str) -> None:
     """Refuse an image of another machine, unless exactly that platform was asked for."""
-    system, architecture, variant = platform(wanted)
-    fits = config.os in ("", system) and config.architecture in ("", architecture)
-    if fits and (not variant or config.variant in ("", variant)):
+    if fits(config, wanted):
         return
+    system, architecture, _ = platform(wanted)
     have = platform_words({"os": config.os, "architecture": config.architecture, "variant": config.variant})
     if wanted:
         raise SandboxError("use image", what, detail=f"image is for {have}, not for {wanted}")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sandbox import cache, paths, state
 from sandbox.errors import SandboxError, tell
 from sandbox.image import limits, manifest, reference
-from sandbox.image.archive import Image, Layer, entry_name, layer_type, make_manifest, oci_image
+from sandbox.image.archive import Image, Layer, entry_name, every_image, layer_type, make_manifest, oci_image
 from sandbox.image.files import blob_name, verified
 from sandbox.image.layers import Layers, hexes, short
 from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
@@ -80,9 +80,17 @@ class Store:
         return list(found.values())
 
     def image(self, stored: Stored, platform: str = "") -> Image:
-        """Manifest and config of a stored image, read and verified."""
+        """Manifest and config of a stored image, read and verified; of an index that for `platform`.
+
+        Without `platform`, it is that for this machine, or any when there is none.
+        """
         what = stored.names[0] if stored.names else stored.entry.digest
-        return oci_image(self.layout.files(), stored.entry, platform, what)._replace(names=stored.names)
+        found = oci_image(self.layout.files(), stored.entry, platform, what, other=not platform)
+        return found._replace(names=stored.names)
+
+    def every_image(self, stored: Stored) -> list[Image]:
+        """The images of all platforms of a stored image."""
+        return every_image(self.layout.files(), stored.entry, stored.names[0] if stored.names else stored.entry.digest)
 
     def find(self, text: str) -> tuple[Stored, str]:
         """(image, its full name or "" when `text` is an id); SandboxError "find image" when there is none."""
@@ -292,6 +300,9 @@ class Store:
                 for inner in manifest.parse_index(raw, entry.media_type, entry.digest):
                     if depth < limits.INDEX_DEPTH and self.layout.has(inner.digest, inner.size):
                         walk(inner, depth + 1)
+                return
+            if manifest.attestation(entry):
+                blobs.update(part.digest for part in manifest.opaque_parts(raw, entry.digest))
                 return
             found = manifest.parse_manifest(raw, entry.media_type, entry.digest)
             blobs.add(found.config.digest)

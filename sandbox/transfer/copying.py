@@ -27,8 +27,8 @@ class Plan(NamedTuple):
     platform: str = ""
     every: bool = False  # all images of an index
     family: str = ""  # "oci" or "docker" manifests; "" is what the sink needs, else what there is
-    compress: str = ""  # layers anew, by this
-    compress_plain: bool = False  # by gzip, those that are not
+    compress: str = ""  # layers anew, by this; "none": written plain
+    compress_plain: bool = False  # by gzip, those that are not compressed and go to a registry
     preserve: bool = False  # the digests
     shown: str = "none"
     verb: str = "copy"
@@ -79,7 +79,7 @@ class Copy:
         for raw, entry in zip(entries, manifest.parse_index(document.raw, document.media_type, what), strict=True):
             if entry.digest not in seen:
                 inner = checked(self._source.document(entry), entry, what)
-                if entry.platform.get("os") == "unknown":
+                if manifest.attestation(entry):
                     seen[entry.digest] = self._opaque(inner)
                 else:
                     seen[entry.digest] = self._document(inner, None, depth + 1)
@@ -93,10 +93,7 @@ class Copy:
     def _opaque(self, document: Document) -> Document:
         """An attestation: its blobs are nobody's layers, and go as they are."""
         what = self._source.what
-        found = jsonstrict.expect(jsonstrict.loads(document.raw, what), dict, what, "document")
-        layers = jsonstrict.expect(found.get("layers"), list, what, "layers")
-        wanted = [manifest.descriptor(entry, what) for entry in [found.get("config"), *layers]]
-        for entry in wanted:
+        for entry in manifest.opaque_parts(document.raw, what):
             if not self._sink.has(entry):
                 self._sink.blob(entry, lambda offset, entry=entry: self._pieces(entry, offset))  # type: ignore[misc]
         self._sink.document(document, None)
@@ -152,8 +149,8 @@ class Copy:
     ) -> tuple[str, str, int]:
         """(compression, digest, size) of a layer as it was written."""
         kind = recode.compression(layer.media_type)
-        wanted = self._plan.compress or kind
-        if not wanted and self._plan.compress_plain:
+        wanted = "" if self._plan.compress == "none" else self._plan.compress or kind
+        if not wanted and not self._plan.compress and self._plan.compress_plain:
             wanted = "gzip"
         if wanted == "zstd" and to == "docker":
             wanted = "gzip"

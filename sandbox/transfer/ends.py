@@ -9,6 +9,7 @@ from sandbox.image import reference
 from sandbox.image.layout import content_lock
 from sandbox.image.store import Store
 from sandbox.registry.access import Access
+from sandbox.transfer import every
 from sandbox.transfer.archives import DockerArchiveSink, OciArchiveSink
 from sandbox.transfer.copying import Copy, Plan
 from sandbox.transfer.pulling import take_in
@@ -61,8 +62,8 @@ def copy(source: Place, target: Place, plan: Plan, access: tuple[Access, Access]
 
 
 def _to_sink(begin: Source, target: Place, plan: Plan, access: Access) -> str:
-    if target.transport == "docker":
-        plan = plan._replace(compress_plain=not plan.preserve and plan.compress_plain)
+    # Other places keep what comes plain: nobody has to carry it from there.
+    plan = plan._replace(compress_plain=target.transport == "docker" and not plan.preserve)
     sink = sink_of(target, access, begin, plan.family)
     try:
         # A file keeps the names that an image has; in a layout or registry it is called what was asked for.
@@ -76,14 +77,12 @@ def _to_sink(begin: Source, target: Place, plan: Plan, access: Access) -> str:
 
 
 def _to_store(store: Store, begin: Source, source: Place, target: Place, plan: Plan) -> str:
-    if plan.every:
-        raise SandboxError(
-            "copy image", str(target), detail="the store keeps one platform of an image", hint="say --platform"
-        )
     if source.transport == "store":
         raise SandboxError("copy image", str(source), detail="it is in the store already", hint="`sbx tag` names it")
     if plan.family or plan.compress:
         raise SandboxError("copy image", str(target), detail="the store keeps manifests and layers as they are")
+    if every.wanted(begin, plan):
+        return every.take(store, begin, target.path, plan)
     image = image_of(begin, plan.platform)
     take_in(store, [image._replace(names=[str(reference.normal(target.path))])], idmap.resolve(), plan.shown, plan.verb)
     return image.digest

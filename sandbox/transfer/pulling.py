@@ -74,7 +74,7 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
         head = source.client.head(asked)
         there = entry_of(store, head[1], wish.platform) if head else None
         if head and there:
-            image = store.image(there)
+            image = store.image(there, wish.platform)
             manifest.check_platform(image.config, wish.platform, name)
             return Pulled(image.id, _name(store, there, name), name, _seen(source, head[1]))
     image = image_of(source, wish.platform)
@@ -168,7 +168,7 @@ def _fits(store: Store, stored: Stored, platform: str) -> bool:
     if not platform:
         return True
     try:
-        manifest.check_platform(store.image(stored).config, platform, "")
+        manifest.check_platform(store.image(stored, platform).config, platform, "")
     except SandboxError:
         return False
     return True

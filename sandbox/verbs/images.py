@@ -53,7 +53,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             *WRITING, *MOVING, *REGISTRY, CREDS,
         ),
         operands="IMAGE [DESTINATION]", least=1, most=2,
-        about="Layers that are plain are compressed on their way; others stay as they are unless --compression-format is given.",
+        about="Layers that are plain go to a registry as gzip; others stay as they are unless --compression-format is given.",
         examples=(("sbx push quay.io/team/app:1", ""), ("sbx push app localhost:5000/app", "")),
     ),
     "copy": Verb(

@@ -46,6 +46,12 @@ WRITING = group(
     "Image",
     Option("--digestfile", VALUE, "FILE", "Write the digest of what was written to this file."),
     Option("--format -f", VALUE, "TYPE", "Manifest to write.", choices=("oci", "docker", "v2s2")),
-    Option("--compression-format", VALUE, "FORMAT", "Compress layers anew.", choices=("gzip", "zstd")),
+    Option(
+        "--compression-format",
+        VALUE,
+        "FORMAT",
+        "Write all layers so; plain ones go to a registry as gzip if not given.",
+        choices=("gzip", "zstd", "none"),
+    ),
     Option("--remove-signatures", FLAG, "", "Accepted: signatures are never copied."),
 )

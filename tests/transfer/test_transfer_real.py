@@ -411,3 +411,103 @@ blocked = true
     assert blocked.returncode == 125 and "`ghcr.io` is blocked in registries.conf" in blocked.stderr
     missing = mover("run", "quay.io/team/none", "true")
     assert missing.returncode == 125 and "127.0.0.1:1: Connection refused" in missing.stderr
+
+
+def media_types(reference: str) -> set[str]:
+    raw = json.loads(images.call("skopeo", "inspect", "--raw", "--tls-verify=false", reference))
+    return {layer["mediaType"].removeprefix("application/vnd.oci.image.layer.v1.") for layer in raw["layers"]}
+
+
+def test_plain_layers_are_compressed_or_left(mover: Sbx, pushed: str, skopeo: Tool, tmp_path: Path) -> None:
+    images.call("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{pushed}/layered:3", f"docker-archive:{tmp_path}/plain.tar:plain:1")  # fmt: skip
+    source, target = f"docker-archive:{tmp_path}/plain.tar", f"docker://{pushed}/plain"
+    for words, kind in (
+        ([], "tar+gzip"), (["--compression-format", "none"], "tar"), (["--compression-format", "zstd"], "tar+zstd"),
+        (["--compression-format", "gzip"], "tar+gzip"), (["--preserve-digests"], "tar"),
+    ):  # fmt: skip
+        ok(mover("copy", "-q", *words, source, f"{target}:1"))
+        assert media_types(f"{target}:1") == {kind}, words
+    ok(mover("copy", "-q", source, f"oci:{tmp_path}/kept:1"))
+    assert media_types(f"oci:{tmp_path}/kept:1") == {"tar"}
+    # From the store, and back to plain.
+    ok(mover("copy", "-q", source, "store:plain"))
+    ok(mover("push", "-q", "plain", f"{pushed}/plain:2"))
+    ok(mover("push", "-q", "--compression-format", "none", "plain", f"{pushed}/plain:3"))
+    assert (media_types(f"{target}:2"), media_types(f"{target}:3")) == ({"tar+gzip"}, {"tar"})
+    ok(mover("copy", "-q", "--compression-format", "none", f"{target}:2", f"{target}:4"))
+    assert skopeo(f"{target}:4") == skopeo(f"{target}:3")
+    docker = mover(
+        "copy", "-q", "--compression-format", "none", "--format", "docker", f"{target}:2", f"dir:{tmp_path}/d"
+    )
+    ok(docker)
+    raw = json.loads((tmp_path / "d/manifest.json").read_bytes())
+    assert {layer["mediaType"] for layer in raw["layers"]} == {"application/vnd.docker.image.rootfs.diff.tar"}
+
+
+@pytest.mark.requires("overlay")
+def test_all_platforms_in_the_store(mover: Sbx, pushed: str, skopeo: Tool, tmp_path: Path) -> None:
+    source = index_of(tmp_path, pushed)
+    raw = images.call("skopeo", "inspect", "--raw", source)
+    attested = attest(tmp_path / "index", raw)
+    name = f"{pushed}/every:1"
+    ok(mover("copy", "-q", "-a", "--preserve-digests", source, f"docker://{name}"))
+    ok(mover("copy", "-q", "-a", f"docker://{name}", f"store:{name}"))
+    assert images.call("skopeo", "inspect", "--raw", f"oci:{mover.store}:{name}") == attested
+    assert json.loads(ok(mover("inspect", name)))[0]["Architecture"] == images.ARCHITECTURE
+    assert ok(mover("run", "--pull=never", name, "echo", "ran")) == "ran\n"
+    other = mover("run", "--pull=never", "--platform", "linux/s390x", "--print-config", name, "true")
+    assert other.returncode == 0, other.stderr
+    assert len(ok(mover("images", "-q")).split()) == 1
+    # Nothing of it is left over, nothing is missing; the registry has nothing newer.
+    assert ok(mover("system", "check")) == ""
+    ok(mover("image", "prune", "-f"))
+    again = mover("pull", name)
+    assert ok(again) and again.stderr == ""
+    # Out again, whole, by us and by skopeo.
+    ok(mover("copy", "-q", "-a", "--preserve-digests", f"store:{name}", f"docker://{pushed}/every:2"))
+    images.call("skopeo", "copy", "-q", "-a", f"oci:{mover.store}:{name}", f"dir:{tmp_path}/out")
+    assert skopeo(f"docker://{pushed}/every:2").split()[0] == skopeo(f"docker://{name}").split()[0]
+    assert images.call("skopeo", "inspect", "--raw", f"dir:{tmp_path}/out") == attested
+    ok(mover("push", "-q", name, f"{pushed}/every:3"))  # one platform, as ever
+    assert len(skopeo(f"docker://{pushed}/every:3").split()) == 2
+    ok(mover("rmi", name))
+    assert list((mover.store / "blobs/sha256").iterdir()) == [] == list((mover.store / "layers").iterdir())
+
+
+def attest(layout: Path, raw: str) -> str:
+    """Add an attestation to the index in `layout`, as buildkit does; the index as it is then."""
+    about = {"mediaType": "application/vnd.in-toto+json", **add(layout, b'{"predicate": {}}')}
+    found = json.dumps({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **add(layout, b'{"rootfs": {}}')}, "layers": [about],
+    })  # fmt: skip
+    index = json.loads(raw)
+    index["manifests"].append({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", **add(layout, found.encode()),
+        "platform": {"os": "unknown", "architecture": "unknown"},
+    })  # fmt: skip
+    made = json.dumps(index)
+    top = json.loads((layout / "index.json").read_bytes())
+    top["manifests"][0] |= add(layout, made.encode())
+    (layout / "index.json").write_text(json.dumps(top))
+    return made
+
+
+def test_an_index_of_other_machines_only(mover: Sbx, pushed: str, tmp_path: Path) -> None:
+    source = index_of(tmp_path, pushed)
+    index = json.loads(images.call("skopeo", "inspect", "--raw", source))
+    index["manifests"] = index["manifests"][1:]
+    top = json.loads((tmp_path / "index/index.json").read_bytes())
+    top["manifests"][0] |= add(tmp_path / "index", json.dumps(index).encode())
+    (tmp_path / "index/index.json").write_text(json.dumps(top))
+    ok(mover("copy", "-q", "-a", source, "store:other"))
+    assert not (mover.store / "layers").exists() or list((mover.store / "layers").iterdir()) == []
+    assert ok(mover("images", "--format", "{{.Repository}}")) == "localhost/other\n"
+    assert json.loads(ok(mover("inspect", "other")))[0]["Architecture"] == "s390x"
+    refused = mover("run", "other", "true")
+    assert refused.returncode == 125 and "image is for linux/s390x, this machine is" in refused.stderr
+    broken = next((tmp_path / "index/blobs/sha256").glob(f"{index['manifests'][0]['digest'][7:]}"))
+    broken.write_bytes(b"{}")
+    failed = mover("copy", "-q", "-a", source, "store:broken")
+    assert failed.returncode == 125 and leftovers(mover.store) == []
+    assert ok(mover("system", "check")) == ""
