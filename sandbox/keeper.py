@@ -86,6 +86,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, channel: int, container: "Container"
             sys.excepthook(type(error), error, error.__traceback__)
     if keeper.refusals:
         _send(channel, "refused", keeper.refusals.records())
+        keeper.refusals.finish()
     try:
         keeper.finish(code, reason)
     finally:
@@ -228,6 +229,10 @@ class Keeper(Vigil):
             names.add("refusals")
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
+        if "dev.sbx.observe" in self.annotations:
+            names.add("observe")
+        if "dev.sbx.spaces" in self.annotations or not self.own_pids:
+            names |= {"join", "spaces"}
             if "dev.sbx.ports" in self.annotations:
                 names.add("ports")
         if self.spec["process"]["terminal"] and not self._is_kept():
@@ -313,6 +318,10 @@ class Keeper(Vigil):
     def _start_init(self, steps: "list[tuple[Any, ...]]") -> None:
         ours, theirs = linux.socketpair()
         if self.group:
+        if "dev.sbx.observe" in self.annotations:
+            from sandbox import observe
+
+            self.refusals, steps = observe.begin(self.annotations, self.bpf, steps)
             steps.insert(0, ("cgroup", self.group.procs, True))
         self._enter_time_namespace()
         try:

@@ -74,26 +74,42 @@ class Refusals:
         """(call, errno, program's name, how often, pid inside, arguments) of each kind, in order of appearance."""
         return [(*key, count, pid, args) for key, (count, pid, args) in self._seen.items()]
 
+    def finish(self) -> None:
+        """The container has ended; who writes more down than this does it now: see observe.py."""
+
     def _answer(self, fd: int) -> None:
-        told = bytes(bytearray(80))  # struct seccomp_notif, of our own for the kernel to fill
-        try:
-            linux.ioctl(fd, linux.SECCOMP_IOCTL_NOTIF_RECV, told)
-        except OSError as error:
-            if error.errno not in (ENOENT, EINTR):  # whoever called was killed meanwhile
-                raise
+        told = self._told(fd)
+        if not told:
             return
-        pid, number = int.from_bytes(told[8:12], "little"), int.from_bytes(told[16:20], "little")
-        arch = int.from_bytes(told[20:24], "little")
-        args = tuple(int.from_bytes(told[at : at + 8], "little") for at in range(32, 80, 8))
+        pid, number, args, arch = call(told)
         value = filters.answer(self._program, number, args, arch)
         errno = value & 0xFFFF if value & 0xFFFF0000 == filters.RET_ERRNO else EPERM
         self._count(number, errno, pid, args)
-        response = told[:8] + bytes(8) + (-errno).to_bytes(4, "little", signed=True) + bytes(4)
+        self._reply(fd, told, errno)
+
+    @staticmethod
+    def _told(fd: int) -> bytes:
+        """The next call that waits on the listener `fd`, a struct seccomp_notif; b"" when its caller was killed meanwhile."""
+        told = bytes(bytearray(80))  # of our own for the kernel to fill
+        try:
+            linux.ioctl(fd, linux.SECCOMP_IOCTL_NOTIF_RECV, told)
+        except OSError as error:
+            if error.errno not in (ENOENT, EINTR):
+                raise
+            return b""
+        return told
+
+    @staticmethod
+    def _reply(fd: int, told: bytes, errno: int, flags: int = 0) -> bool:
+        """Let the call fail with `errno`, or what the flags say; False when its caller was killed meanwhile."""
+        response = told[:8] + bytes(8) + (-errno).to_bytes(4, "little", signed=True) + flags.to_bytes(4, "little")
         try:
             linux.ioctl(fd, linux.SECCOMP_IOCTL_NOTIF_SEND, response)
         except OSError as error:
             if error.errno != ENOENT:
                 raise
+            return False
+        return True
 
     def _count(self, number: int, errno: int, pid: int, args: "tuple[int, ...]") -> None:
         name, inside = self._caller(pid)
@@ -114,7 +130,7 @@ class Refusals:
         except OSError:
             return "", 0
         try:
-            lines = _read("status", folder).split(b"\n")
+            lines = read("status", folder).split(b"\n")
         except OSError:
             return "", 0
         finally:
@@ -124,7 +140,13 @@ class Refusals:
         return name, int((fields.get(b"NSpid", b"").split() or [b"0"])[-1])
 
 
-def _read(name: str, folder: int) -> bytes:
+def call(told: bytes) -> "tuple[int, int, tuple[int, ...], int]":
+    """(pid, number, arguments, AUDIT_ARCH_*) of a struct seccomp_notif."""
+    pid, number, arch = (int.from_bytes(told[at : at + 4], "little") for at in (8, 16, 20))
+    return pid, number, tuple(int.from_bytes(told[at : at + 8], "little") for at in range(32, 80, 8)), arch
+
+
+def read(name: str, folder: int) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         return os.read(fd, 1 << 14)
