@@ -2,7 +2,7 @@
 
 A client sends one request, (kind, dict) with descriptors, and gets records until it or the container ends:
 
-    exec    {args, env, cwd, user, tty, stdin, detach} 0 1 2 ...
+    exec    {args, env, cwd, user, tty, stdin, detach, quiet} 0 1 2 ...
                      -> ("error", SandboxError as tuple)
                      -> ("running", pid) [the terminal's master], ("exit", status)
     attach  {stdin}  -> ("attached", has a terminal), ("stdout", bytes) ("stderr", bytes) ..., ("exit", status)
@@ -45,7 +45,7 @@ class Client:
         self.pid = 0  # exec: the process, as the keeper numbers it
         self.init = -1  # exec: channel on which a start that fails is told
         self.master = -1
-        self.detached = False
+        self.detached = self.quiet = False
 
 
 class Control:
@@ -56,7 +56,7 @@ class Control:
         self.listener = channel.listen()
         self.clients: dict[int, Client] = {}
         self.starting: dict[int, Client] = {}  # by Client.init
-        self.orphans: set[int] = set()  # processes of clients that have gone
+        self.orphans: dict[int, Client] = {}  # clients that have gone, by their processes
         self._watched: dict[int, int] = {}
         self.awaited = "dev.sbx.awaited" in keeper.annotations  # nobody who waits for output has come yet
 
@@ -107,7 +107,7 @@ class Control:
         client.sock.close()
         self._flow()
         if client.pid:
-            self.orphans.add(client.pid)
+            self.orphans[client.pid] = client
             if not client.detached:
                 self._kill(client, 9)
 
@@ -148,6 +148,8 @@ class Control:
             self._send(client, "done", None)
         elif kind == "attach":
             self._send(client, "attached", keeper.spec["process"]["terminal"])
+            if not self.awaited:  # else it is `run` itself
+                self._note("attach")
             self.awaited = False
             self._flow()
         elif kind != "wait":
@@ -179,7 +181,7 @@ class Control:
             raise SandboxError("read request", "exec", EINVAL, "no descriptors")
         wanted = {**wanted, "root_capabilities": keeper.root_capabilities, "fds": len(fds) - 3}
         spec = join.make_spec(keeper.spec, wanted, keeper.root)
-        client.detached = bool(wanted.get("detach"))
+        client.detached, client.quiet = bool(wanted.get("detach")), bool(wanted.get("quiet"))
         opened: tuple[int, ...] = ()
         if wanted.get("tty"):
             from sandbox import console
@@ -208,8 +210,11 @@ class Control:
         os.close(client.init)
         client.init = -1
         if kind:
+            client.quiet = True  # it never ran
             self._send(client, "error", value)
             return
+        if not client.quiet:
+            self._note("exec")
         self._send(client, "running", client.pid, (client.master,) if client.master >= 0 else ())
 
     def _kill(self, client: Client, number: int) -> None:
@@ -227,12 +232,25 @@ class Control:
                 while client.init >= 0:  # it ended before its channel was read: what it said last is there
                     self.starting.pop(client.init, None)
                     self._started(client)
+                self._note_end(client, status)
                 self._send(client, "exit", status if status >= 0 else EXIT_SIGNAL - status)
                 return True
         if pid in self.orphans:
-            self.orphans.remove(pid)
+            self._note_end(self.orphans.pop(pid), status)
             return True
         return False
+
+    def _note_end(self, client: Client, status: int) -> None:
+        if not client.quiet:
+            self._note("exec_died", {"exitCode": status if status >= 0 else EXIT_SIGNAL - status})
+
+    def _note(self, what: str, more: "dict[str, Any] | None" = None) -> None:
+        """Tell who reads `sbx events`."""
+        keeper = self.keeper
+        if keeper.noted >= 0:
+            from sandbox import events
+
+            events.note(keeper.noted, what, keeper.container.about, more)
 
     # -- what is sent --
 

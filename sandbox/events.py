@@ -1,7 +1,7 @@
-"""What happens to containers, noted in one file beside them by who does it; `sbx events` reads it.  (launch, hot)
+"""What happens to containers, images and volumes, noted in one file beside them by who does it; `sbx events` reads it.  (launch, hot)
 
     containers/.events      one line for each: nanoseconds, what, id, name, image, then KEY=VALUE, labels as @KEY=VALUE;
-                            separated by tabs
+                            separated by tabs; of others `image:pull`, `volume:create`, with their id or name
     containers/.events.1    the older ones, once there are too many
 
 A keeper may have other ids than the caller, so it opens the file early and keeps it: room is made in place, by a copy.
@@ -13,7 +13,8 @@ import fcntl
 import os
 import time
 
-from sandbox import state
+from sandbox import paths, state
+from sandbox.errors import SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ def note(fd: int, what: str, about: "dict[str, Any]", more: "dict[str, Any] | No
     ]
     fields += [f"{key}={value}" for key, value in (more or {}).items()]
     fields += [f"@{key}={value}" for key, value in about.get("labels", {}).items()]
+    _append(fd, fields)
+
+
+def _append(fd: int, fields: "list[Any]") -> None:
     line = "\t".join(_plain(str(field)) for field in fields)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -66,6 +71,19 @@ def remember(parent: str, what: str, about: "dict[str, Any]", more: "dict[str, A
         note(fd, what, about, more)
         if os.fstat(fd).st_size > MOST:
             _make_room(fd, parent)
+        os.close(fd)
+
+
+def remember_other(kind: str, what: str, id_: str, name: str) -> None:
+    """Note that `what` has happened to an image or a volume: by a command, as `remember`."""
+    parent = f"{paths.store()}/containers"
+    try:
+        paths.private_directory(parent)
+    except SandboxError:
+        return
+    fd = open_log(parent)
+    if fd >= 0:
+        _append(fd, [time.time_ns(), f"{kind}:{what}", id_.removeprefix("sha256:"), name, ""])
         os.close(fd)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox import channel, idmap, state
+from sandbox import channel, events, idmap, state
 from sandbox.cli.import_ import apply
 from sandbox.errors import SandboxError, tell
 from sandbox.image import manifest, reference
@@ -60,6 +60,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         except OSError as error:
             raise SandboxError.of("write image id to", opts["iidfile"], error) from None
     print(f"sha256:{image_id}")
+    events.remember(known.parent, "commit", known.about)
     return 0
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox import idmap
+from sandbox import events, idmap
 from sandbox.errors import SandboxError
 from sandbox.image import manifest, reference
 from sandbox.image.archive import Image, Layer
@@ -147,4 +147,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         image_id, warnings = store.take(image, maps, quiet=True)
         announce(warnings, quiet=opts["quiet"])
     print(f"sha256:{image_id}")
+    events.remember_other("image", "import", image_id, names[0] if names else "")
     return 0

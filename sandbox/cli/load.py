@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from sandbox import idmap
+from sandbox import events, idmap
 from sandbox.errors import SandboxError
 from sandbox.image.archive import Image, images_of
 from sandbox.image.describe import show
@@ -44,4 +44,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     for image, image_id in zip(images, ids, strict=True):
         for name in image.names or [f"sha256:{image_id}"]:
             print(show(f"Loaded image: {name}"))
+        events.remember_other("image", "loadfromarchive", image_id, path)
     return 0

@@ -3,6 +3,7 @@
 Imports nothing for what is there already; see `glance`.
 """
 
+from sandbox import events
 from sandbox.errors import tell
 from sandbox.registry import glance
 
@@ -24,10 +25,13 @@ def main(opts: "dict[str, Any]", operands: list[str]) -> int:
             if name != operands[0].removeprefix("docker://") and not opts["quiet"] and opts["progress"] != "none":
                 tell(f"pull {name}")
             print(image_id)
+            events.remember_other("image", "pull", image_id, name)
             operands = operands[1:]
     if operands:
         from sandbox.transfer.fetching import fetch
 
-        for image_id in fetch(opts, operands, remember=plain):
+        fetched = list(fetch(opts, operands, remember=plain))
+        for number, image_id in enumerate(fetched):
             print(image_id)
+            events.remember_other("image", "pull", image_id, operands[min(number, len(operands) - 1)])
     return 0

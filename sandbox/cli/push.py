@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sandbox import events
 from sandbox.errors import SandboxError
 from sandbox.image.store import Store
 from sandbox.registry.access import Access, retries
@@ -40,4 +41,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     with ending():
         digest = copy(Place("store", source), target, plan, (access, access))
     keep_digest(opts["digestfile"], digest)
+    store = Store()
+    stored, name = find(store, source)
+    events.remember_other("image", "push", store.id_of(stored), operands[-1] if len(operands) > 1 else name)
     return 0

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sandbox import events
 from sandbox.errors import SandboxError, report
 from sandbox.image.describe import show
 from sandbox.image.store import Store, Stored
@@ -14,6 +15,7 @@ def _delete(store: Store, stored: Stored, *, force: bool) -> None:
     for name in stored.names:
         print(show(f"Untagged: {name}"))
     print(f"Deleted: {image_id}")
+    events.remember_other("image", "remove", image_id, stored.names[0] if stored.names else "")
 
 
 def _remove(store: Store, text: str, *, force: bool) -> None:
@@ -21,6 +23,7 @@ def _remove(store: Store, text: str, *, force: bool) -> None:
     if name and len(stored.names) > 1:
         store.untag(stored.entry.digest, name)
         print(show(f"Untagged: {name}"))
+        events.remember_other("image", "untag", store.id_of(stored), name)
         return
     alike = [stored] if name else store.alike(stored)
     names = [one for other in alike for one in other.names]

@@ -1,4 +1,4 @@
-"""What has happened to containers, read: from when on, which, and on as it happens; see events.py.  (cold)"""
+"""What has happened to containers, images and volumes, read: from when on, which, and on as it happens; see events.py.  (cold)"""
 
 import datetime
 import json
@@ -11,7 +11,8 @@ from sandbox import events
 from sandbox.errors import SandboxError
 
 _PAUSE = 0.1  # seconds between two looks
-FILTERS = ("container", "event", "image", "label", "type")
+FILTERS = ("container", "event", "image", "label", "type", "volume")
+TYPES = ("container", "image", "volume")
 
 
 class Event(NamedTuple):
@@ -24,18 +25,22 @@ class Event(NamedTuple):
     image: str
     more: dict[str, str]
     labels: dict[str, str]
+    type: str = "container"
 
 
 def parsed(line: bytes) -> Event | None:
     """What a line says; None for an empty one, and for one that was cut off by a full disk."""
     fields = [_whole(field) for field in line.decode("utf-8", "replace").split("\t")]
-    if len(fields) < 5 or not fields[0].isdecimal() or len(fields[2]) != 64:
+    if len(fields) < 5 or not fields[0].isdecimal():
         return None
     when, what, id_, name, image = fields[:5]
+    kind, _, what = what.rpartition(":")
+    if kind not in ("", *TYPES) or (kind != "volume" and len(id_) != 64):
+        return None
     pairs = [field.partition("=") for field in fields[5:]]
     more = {key: value for key, _, value in pairs if key[:1] != "@"}
     labels = {key[1:]: value for key, _, value in pairs if key[:1] == "@"}
-    return Event(int(when), what, id_, name, image, more, labels)
+    return Event(int(when), what, id_, name, image, more, labels, kind or "container")
 
 
 def _whole(text: str) -> str:
@@ -97,22 +102,37 @@ def test(texts: list[str]) -> Callable[[Event], bool]:
 
 
 def _test(key: str, value: str) -> Callable[[Event], bool]:
-    if key == "container":
-        return lambda event: event.name == value or (bool(value) and event.id.startswith(value))
+    if key in ("container", "volume"):
+        return lambda event: event.type == key and _is_named(event, value)
     if key == "event":
         return lambda event: event.what == value
     if key == "image":
-        return lambda event: event.image == value or event.image.rpartition("/")[2].partition(":")[0] == value
+        return lambda event: _is_of(event, value)
     if key == "type":
-        return lambda event: value == "container"
+        if value not in TYPES:
+            raise SandboxError("read filter", f"type={value}", detail="no such type", hint=", ".join(TYPES))
+        return lambda event: event.type == value
     name, equals, text = value.partition("=")
     return lambda event: name in event.labels and (not equals or event.labels[name] == text)
+
+
+def _is_named(event: Event, value: str) -> bool:
+    return event.name == value or (bool(value) and event.id.startswith(value))
+
+
+def _is_of(event: Event, value: str) -> bool:
+    """Whether it is about this image, or about a container that was made from it."""
+    if event.type == "volume" or (event.type == "image" and _is_named(event, value)):
+        return event.type == "image"
+    name = event.image if event.type == "container" else event.name
+    short = name.rpartition("/")[2]
+    return value in (name, short, short.partition(":")[0], name.removesuffix(":latest"))
 
 
 def cell(event: Event) -> dict[str, Any]:
     """The fields that templates may use, podman's names."""
     row: dict[str, Any] = {
-        "ID": event.id, "Name": event.name, "Image": event.image, "Status": event.what, "Type": "container",
+        "ID": event.id, "Name": event.name, "Image": event.image, "Status": event.what, "Type": event.type,
         "Time": _time(event.when), "TimeNano": event.when, "Attributes": event.labels,
     }  # fmt: skip
     if "exitCode" in event.more:
@@ -127,6 +147,9 @@ def _time(nanoseconds: int) -> str:
 
 def line(event: Event, *, full: bool) -> str:
     """One event as podman prints it."""
+    if event.type != "container":
+        words = [event.id if full else event.id[:12], event.name]
+        return " ".join(word for word in (_time(event.when), event.type, event.what, *words) if word)
     pairs = {"image": event.image, "name": event.name, **event.more, **event.labels}
     inner = ", ".join(f"{key}={value}" for key, value in pairs.items())
     return f"{_time(event.when)} container {event.what} {event.id if full else event.id[:12]} ({inner})"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from sandbox import containers, idmap, paths, state, userns
+from sandbox import containers, events, idmap, paths, state, userns
 from sandbox.errors import EEXIST, ENOENT, SandboxError
 from sandbox.fill import BEGUN, DONE
 from sandbox.life.chosen import all_known
@@ -105,6 +105,7 @@ def _make(name: str, maps: dict[str, Any], more: dict[str, Any], tries: int = 20
             if os.path.isdir(f"{parent()}/{name}"):  # a rename would replace an empty folder only, and this is none
                 raise FileExistsError
             os.rename(f"{parent()}/{fresh}", f"{parent()}/{name}")
+            events.remember_other("volume", "create", "", name)
         finally:
             os.close(folder)
     except FileExistsError:
@@ -183,6 +184,7 @@ def remove(volume: Volume, patience: float = _PATIENCE) -> None:
         doomed = f".old-{os.urandom(8).hex()}"
         os.rename(volume.directory, f"{parent()}/{doomed}")
         containers.remove_leftover(parent(), doomed, volume.about["maps"])
+        events.remember_other("volume", "remove", "", volume.name)
 
 
 def remove_anonymous(names: list[str]) -> None:

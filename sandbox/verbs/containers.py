@@ -124,17 +124,18 @@ VERBS: "Final[dict[str, Verb]]" = {
         operands="CONTAINER...", most=-1, examples=(("sbx logs -f --tail 10 web", ""),),
     ),
     "events": Verb(
-        "sandbox.cli.events:main", "Show what happens to containers.", group="Containers",
+        "sandbox.cli.events:main", "Show what happens to containers, images and volumes.", group="Containers",
         options=group(
             "Output",
             Option("--since", VALUE, "TIME", "From then on: 10m, or 2026-01-31T12:00:00Z; from now on if not given."),
             Option("--until", VALUE, "TIME", "Up to then."),
-            Option("--filter -f", LIST, "KEY=VALUE", "Only those with container=, event=, image=, label=."),
+            Option("--filter -f", LIST, "KEY=VALUE", "Only those with type=, container=, event=, image=, volume=, label=."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Status}}."),
             Option("--stream", VALUE, "BOOL", "`false`: what has happened, and no more.", choices=("true", "false"), default="true"),
             Option("--no-trunc", FLAG, "", "Do not shorten ids."),
         ),
-        about="Of containers that live on: create, start, died, stop, kill, restart, remove, rename, pause, unpause.",
+        about="Of containers that live on: create, start, died, stop, kill, restart, remove, rename, pause, unpause, exec, exec_died, "
+        "attach, commit, health_status. Of images: pull, push, tag, untag, remove, import, loadfromarchive. Of volumes: create, remove.",
         examples=(("sbx events --since 1h --filter event=died --stream=false", ""),),
     ),
     "attach": Verb(

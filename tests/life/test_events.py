@@ -46,6 +46,58 @@ def test_keepers_of_other_ids_note_too(sbx_in):
         time.sleep(0.05)
 
 
+def test_further_processes_and_who_attaches(sbx_in):
+    sbx_in.live(script="echo up; while :; do sleep 0.05; done")
+    sbx_in.until("c", "up")
+    sbx_in("exec", "c", "sh", "-c", "exit 5", code=5)
+    sbx_in("exec", "c", "/no/such", code=127)
+    sbx_in("exec", "-d", "c", "sh", "-c", "exit 6")
+    client = sbx_in.sbx.popen("attach", "--no-stdin", "c")
+    deadline = time.monotonic() + 10
+    while len(told(sbx_in)) < 7:
+        assert time.monotonic() < deadline, told(sbx_in)
+        time.sleep(0.05)
+    sbx_in("commit", "c", code=125)  # of a root folder
+    sbx_in("kill", "c")
+    client.communicate(timeout=10)
+    found = [json.loads(line) for line in sbx_in.out("events", "--stream=false", "--format", "json").splitlines()]
+    assert [one["ContainerExitCode"] for one in found if one["Status"] == "exec_died"] == [5, 6]
+    assert sorted(one["Status"] for one in found[2:7]) == ["attach", "exec", "exec", "exec_died", "exec_died"]
+
+
+def test_images_and_volumes(sbx_in, busybox_oci):
+    ours = ("events", "--stream=false", "--format", "{{.Type}} {{.Status}} {{.Name}}")
+    sbx_in("volume", "create", "data")
+    sbx_in("run", "--name", "c", "-v", "data:/a", "-v", "more:/b", sbx_in.image, "true")
+    sbx_in("rm", "c")
+    sbx_in("volume", "rm", "data", "more")
+    lines = sbx_in.out(*ours, "--filter", "type=volume").splitlines()
+    assert lines == [f"volume {what}" for what in ("create data", "create more", "remove data", "remove more")]
+    assert sbx_in.out(*ours, "--filter", "volume=more").splitlines() == ["volume create more", "volume remove more"]
+    path = str(busybox_oci.oci_archive)
+    sbx_in("load", "-q", "-i", path)
+    name = sbx_in.out("images", "--format", "{{.Repository}}:{{.Tag}}").strip()
+    sbx_in("tag", name, "localhost/other:1", "localhost/third:1")
+    sbx_in("untag", name, "localhost/third:1")
+    sbx_in("run", "--name", "c", "localhost/other:1", "true")
+    sbx_in("commit", "-q", "c", "localhost/made")
+    sbx_in("rm", "c")
+    sbx_in("rmi", "localhost/other:1", name)
+    lines = sbx_in.out(*ours, "--filter", "type=image").splitlines()
+    assert lines == [
+        f"image loadfromarchive {path}", "image tag localhost/other:1", "image tag localhost/third:1",
+        "image untag localhost/third:1", "image untag localhost/other:1", f"image remove {name}",
+    ]  # fmt: skip
+    assert "container commit c" in sbx_in.out(*ours).splitlines()
+    assert set(sbx_in.out(*ours, "--filter", "image=localhost/other:1").splitlines()) == {
+        "image tag localhost/other:1", "image untag localhost/other:1",
+        *(f"container {what} c" for what in ("create", "start", "died", "commit", "remove")),
+    }  # fmt: skip
+    line = sbx_in.out("events", "--stream=false", "--filter", "event=tag").splitlines()[0]
+    assert line.split(" ")[4:6] == ["image", "tag"] and line.endswith(" localhost/other:1")
+    assert "no such type" in sbx_in("events", "--filter", "type=colour", code=125).stderr
+
+
 def test_stream(sbx_in):
     sbx_in("run", "--name", "before", sbx_in.image, "true")
     process = sbx_in.sbx.popen("events", "--format", "{{.Name}} {{.Status}}", stderr=subprocess.DEVNULL)
