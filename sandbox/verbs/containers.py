@@ -153,7 +153,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(_LATEST,), operands="[CONTAINER]", most=1, examples=(("sbx top web", ""),),
     ),
     "stats": Verb(
-        "sandbox.cli.stats:main", "Show what running containers use of processor and memory.", group="Containers",
+        "sandbox.cli.stats:main", "Show what running containers use of processor, memory, network and disk.", group="Containers",
         options=group(
             "Output",
             Option("--no-stream", FLAG, "", "Once; always so when the output is no terminal."),
@@ -164,8 +164,10 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--no-trunc", FLAG, "", "Do not shorten ids."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
         ),
-        operands="[CONTAINER...]", most=-1, about="Added up from /proc: memory is what is resident in all its processes.",
-        examples=(("sbx stats", ""),),
+        operands="[CONTAINER...]", most=-1, 
+        about="Of its control group where it has one; else added up from /proc: memory is what is resident in all its processes, and "
+        "of the disk only what those that live have used.",
+        examples=(("sbx stats", ""), ("sbx stats --no-stream --format '{{.Name}} {{.MemPerc}} {{.NetIO}}'", "")),
     ),
     "container exists": Verb(
         "sandbox.cli.container_exists:main", "Say by the exit status whether there is a container.", group="Containers",

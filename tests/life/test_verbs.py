@@ -1,9 +1,11 @@
 """create, start, stop, kill, wait, restart, rm, ps, logs, attach, rename, top: the verbs of containers that live on."""
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -350,8 +352,37 @@ def test_stats(sbx_in):
     found = {row["Name"]: row for row in json.loads(sbx_in.out("stats", "--format", "json"))}
     assert found["busy"]["CPU"] > 10 > found["idle"]["CPU"]
     assert found["busy"]["PIDs"] == 1 and found["idle"]["MemUsageBytes"] > 0
+    assert found["idle"]["NetIO"] == "0B / 0B" and found["idle"]["mem_percent"].endswith("%")
+    assert found["idle"]["MemLimit"] > found["idle"]["MemUsageBytes"]
     heading, *lines = sbx_in.out("stats", "--no-stream", "busy").splitlines()
+    assert "MEM USAGE / LIMIT" in heading and heading.index("NET IO") < heading.index("BLOCK IO")
     assert heading.startswith("ID ") and len(lines) == 1 and " busy " in lines[0]
+
+
+@pytest.mark.requires("slirp")
+def test_stats_of_network_and_disk(sbx_in):
+    """Of real bytes: what is sent to a published port, and what a process writes and syncs."""
+    script = (
+        "echo up; dd if=/dev/zero of=/f bs=1M count=4 conv=fsync 2>/dev/null; nc -l -p 80 >/received; "
+        "[ $(stat -c %s /received) = 50000 ] && echo done; sleep 60"
+    )
+    sbx_in.live("--network", "slirp4netns", "-p", "127.0.0.1::80", script=script)
+    sbx_in.live("--network", "host", script="echo up; exec sleep 60", name="host")
+    address = ("127.0.0.1", int(sbx_in.out("port", "c", "80").rpartition(":")[2]))
+    deadline = time.monotonic() + 10
+    while "done" not in sbx_in.out("logs", "c"):
+        assert time.monotonic() < deadline
+        with socket.create_connection(address) as sock, contextlib.suppress(OSError):
+            sock.sendall(bytes(50000))
+        time.sleep(0.2)
+    found = {row["Name"]: row for row in json.loads(sbx_in.out("stats", "--format", "json"))}
+    assert found["c"]["NetInput"] >= 50000 and found["c"]["NetOutput"] > 0 and found["c"]["NetIO"] != "0B / 0B"
+    assert found["host"]["NetIO"] == "-- / --" and found["host"]["net_io"] == "-- / --"
+    assert found["c"]["BlockIO"] != "-- / --"
+    line = sbx_in.out(
+        "stats", "--no-stream", "--format", "{{.Name}} {{.BlockOutput}} {{.NetInput}} {{.PIDs}}", "c"
+    ).split()
+    assert line[0] == "c" and int(line[2]) >= 50000 and line[3] == "1"
 
 
 def test_unit_for_systemd(sbx_in):

@@ -147,6 +147,10 @@ def test_pause_update_and_exec(sbx, busybox_rootfs, place, no_leftovers, userns)
     assert sbx("update", "-m", "96m", "--pids-limit", "30", "life").returncode == 0
     done = sbx("exec", "life", "sh", "-c", "cd /sys/fs/cgroup; cat memory.max pids.max")
     assert (done.returncode, done.stdout) == (0, "100663296\n30\n")
+    done = sbx("stats", "--no-stream", "--format", "{{.MemLimit}} {{.MemUsageBytes}} {{.PIDs}} {{.CPUNano}} {{.BlockIO}}", "life")
+    limit, memory, pids, cpu, block = done.stdout.split(maxsplit=4)
+    assert (limit, block != "-- / --\n") == ("100663296", True)
+    assert 0 < int(memory) < 100663296 and 1 <= int(pids) <= 4 and int(cpu) > 0
     # What was updated holds at the next start too, in a group of its own.
     done = sbx("restart", "-t", "0", "life")
     assert (done.returncode, done.stderr) == (0, "")

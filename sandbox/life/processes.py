@@ -1,0 +1,56 @@
+"""The processes of a running container, from the host's /proc.  (cold)"""
+
+import os
+from typing import Any
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def processes(init: int) -> list[dict[str, Any]]:
+    """All processes of the pid namespace whose first one is `init`, as the host numbers it."""
+    depth = len(_status(init).get("NSpid", "").split())
+    keeper = _status(init).get("PPid", "")
+    below = {keeper}
+    found = []
+    # A parent has mostly the smaller number; who was taken over by the init is below it in any case.
+    every = {name: _status(int(name)) for name in os.listdir("/proc") if name.isdecimal()}
+    grown = True
+    while grown:
+        grown = False
+        for name, status in every.items():
+            if name not in below and status.get("PPid") in below:
+                below.add(name)
+                grown = True
+    for name in sorted(below, key=int):
+        numbers = every.get(name, {}).get("NSpid", "").split()
+        if name != keeper and len(numbers) >= depth:
+            process = _process(int(name), every[name], depth, every)
+            if process:
+                found.append(process)
+    return found
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+    except OSError:
+        return {}
+
+
+def _process(pid: int, status: dict[str, str], depth: int, every: dict[str, dict[str, str]]) -> dict[str, Any] | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        with open(f"/proc/{pid}/cmdline", "rb") as raw:
+            command = raw.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "backslashreplace")
+    except OSError:
+        return None
+    parent = every.get(status["PPid"], {}).get("NSpid", "").split()
+    return {
+        "uid": int(status["Uid"].split()[0]), "host": pid, "pid": int(status["NSpid"].split()[depth - 1]),
+        "ppid": int(parent[depth - 1]) if len(parent) >= depth else 0,
+        "cpu": (int(fields[11]) + int(fields[12])) / _TICKS, "started": int(fields[19]) / _TICKS,
+        "tty": "?" if fields[4] == "0" else f"pts/{int(fields[4]) & 0xFF}", "command": command or f"[{status['Name']}]",
+        "memory": int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+    }  # fmt: skip
