@@ -7,6 +7,7 @@ from sandbox.errors import printable, tell
 from sandbox.image.check import Check, Finding, repair
 from sandbox.image.describe import json_text
 from sandbox.image.store import Store
+from sandbox.life import volumes
 
 _WRONG = 1
 
@@ -29,7 +30,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         tell(f"{check.unknown} layers were unpacked under other id maps, and are not compared")
     if not found or not opts["repair"]:
         return _WRONG if found else 0
-    left = repair(check)
+    left = repair(check, volumes.sweep)
     for one in left:
         tell(f"not repaired: {one.kind} {one.what} {one.name}: {one.detail}")
     return _WRONG if left else 0

@@ -10,6 +10,7 @@ from sandbox.image.goformat import render
 from sandbox.image.prune import held
 from sandbox.image.store import Store
 from sandbox.image.usage import per_image, whole
+from sandbox.life import volumes
 
 _COLUMNS = (
     ("TYPE", "Type"), ("TOTAL", "Total"), ("ACTIVE", "Active"), ("SIZE", "Size"), ("RECLAIMABLE", "Reclaimable"),
@@ -18,12 +19,14 @@ _OF_IMAGES = (
     ("REPOSITORY", "Repository"), ("TAG", "Tag"), ("IMAGE ID", "ID"), ("SIZE", "Size"), ("SHARED SIZE", "SharedSize"),
     ("UNIQUE SIZE", "UniqueSize"), ("CONTAINERS", "Containers"),
 )  # fmt: skip
+_OF_VOLUMES = (("VOLUME NAME", "Name"), ("LINKS", "Links"), ("SIZE", "Size"))
 _OF_CONTAINERS = (("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("SIZE", "Size"), ("STATUS", "Status"))
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """One row for each kind of thing; together they are what du says of the store."""
     store = Store()
+    found = {f"volumes/{volume.name}": len(volume.users()) for volume in volumes.everything()}
     parts, rest = whole(store)
     images = per_image(store, parts)
     pinned = store.pinned()
@@ -35,10 +38,10 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     containers = [
         state.Known(f"{store.root}/containers", path[11:]) for path in parts if path.startswith("containers/")
     ]
-    rows = _rows(parts, rest, images, containers)
+    rows = _rows(parts, rest, images, containers, found)
     template = opts["format"]
     if opts["verbose"]:
-        _verbose(parts, images, containers)
+        _verbose(parts, images, containers, found)
     elif template == "json":
         print(json_text(rows))
     elif template:
@@ -58,13 +61,13 @@ def _row(kind: str, total: int, active: int, size: int, free: int) -> dict[str, 
 
 
 def _rows(
-    parts: dict[str, int], rest: int, images: list[dict[str, Any]], containers: list[state.Known]
+    parts: dict[str, int], rest: int, images: list[dict[str, Any]], containers: list[state.Known], users: dict[str, int]
 ) -> list[dict[str, Any]]:
     of_images = {path: size for path, size in parts.items() if path.startswith(("blobs/", "layers/"))}
     needed = set().union(*(image["parts"] for image in images if image["active"]))
     lives = {f"containers/{known.id}" for known in containers if known.lives}
     boxes = {path: size for path, size in parts.items() if path.startswith("containers/")}
-    volumes = {path: size for path, size in parts.items() if path.startswith("volumes/")}
+    kept = {path: size for path, size in parts.items() if path.startswith("volumes/")}
     return [
         _row(
             "Images", len(images), sum(image["active"] for image in images), sum(of_images.values()),
@@ -74,12 +77,17 @@ def _rows(
             "Containers", len(boxes), len(lives), sum(boxes.values()),
             sum(size for path, size in boxes.items() if path not in lives),
         ),
-        _row("Local Volumes", len(volumes), 0, sum(volumes.values()), 0),
+        _row(
+            "Local Volumes", len(kept), sum(bool(users.get(path)) for path in kept), sum(kept.values()),
+            sum(size for path, size in kept.items() if not users.get(path)),
+        ),
         _row("Store", 1, 1, rest, 0),
     ]  # fmt: skip
 
 
-def _verbose(parts: dict[str, int], images: list[dict[str, Any]], containers: list[state.Known]) -> None:
+def _verbose(
+    parts: dict[str, int], images: list[dict[str, Any]], containers: list[state.Known], users: dict[str, int]
+) -> None:
     ids = {row["digest"]: row["id"] for row in listing.rows()}
     cells = []
     for image in images:
@@ -106,3 +114,9 @@ def _verbose(parts: dict[str, int], images: list[dict[str, Any]], containers: li
         for known in containers
     ]  # fmt: skip
     table(_OF_CONTAINERS, boxes)
+    print("\nLocal Volumes space usage:\n")
+    kept = [
+        {"Name": path.partition("/")[2], "Links": str(count), "Size": human_size(parts[path])}
+        for path, count in users.items() if path in parts
+    ]  # fmt: skip
+    table(_OF_VOLUMES, kept)

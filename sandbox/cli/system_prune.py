@@ -5,16 +5,21 @@ from typing import Any
 
 from sandbox import idmap
 from sandbox.cli.confirm import sure
-from sandbox.image import leftovers
+from sandbox.cli.volume_ls import document
+from sandbox.errors import SandboxError, report
+from sandbox.image import filters, leftovers
 from sandbox.image.describe import human_size
 from sandbox.image.prune import prune
 from sandbox.image.store import Store
+from sandbox.life import volumes
 
 _WARNING = """WARNING! This command removes:
         - all ended containers
         - all {} images
         - what killed commands left in the store
 """
+_IN_USE = 2
+_OF_VOLUMES = "        - all volumes that no container has\n"
 
 
 def _used(path: str) -> int:
@@ -22,9 +27,29 @@ def _used(path: str) -> int:
     return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
 
+def _volumes(texts: list[str]) -> tuple[list[str], int]:
+    """(names of removed volumes, exit status): those without a container that pass the filters."""
+    found = volumes.everything()
+    rows = {volume.name: document(volume) for volume in found}
+    wanted = filters.parse(texts, [], filters.OF_PRUNE)
+    removed: list[str] = []
+    code = 0
+    for volume in found:
+        row = rows[volume.name]
+        if volume.users() or not wanted({"names": [], "created": row["CreatedAt"], "labels": row["Labels"]}):
+            continue
+        try:
+            volumes.remove(volume)
+            removed.append(volume.name)
+        except SandboxError as error:
+            if error.code != _IN_USE:  # somebody has begun to use it
+                code = report(error)
+    return removed, code
+
+
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Remove what nobody needs; tells what, and how much less of the disk is used."""
-    warning = _WARNING.format("unused" if opts["all"] else "dangling")
+    warning = _WARNING.format("unused" if opts["all"] else "dangling") + (_OF_VOLUMES if opts["volumes"] else "")
     if not sure(warning, "system prune", force=opts["force"]):
         return 0
     store = Store()
@@ -38,7 +63,11 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         if not failed:
             gone.append(known.id)
     removed, failed = prune(store, opts["filter"], everything=opts["all"])
-    for title, ids in (("Containers", gone), ("Images", removed)):
+    code = code or failed
+    unused: list[str] = []
+    if opts["volumes"]:  # last: what ended containers had is free now
+        unused, failed = _volumes(opts["filter"])
+    for title, ids in (("Containers", gone), ("Images", removed), ("Volumes", unused)):
         if ids:
             print(f"Deleted {title}")
             for one in ids:

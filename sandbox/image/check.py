@@ -6,9 +6,9 @@ under the shared content lock, so nothing is swept meanwhile and what others are
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sandbox import idmap, userns
@@ -19,7 +19,7 @@ from sandbox.image.compare import difference
 from sandbox.image.files import FolderFiles, blob_name
 from sandbox.image.lanes import Job, work
 from sandbox.image.layers import clear_folder, short
-from sandbox.image.layout import content_lock, try_lock
+from sandbox.image.layout import content_lock
 from sandbox.image.store import Store
 
 _PIECE = 1 << 20
@@ -27,7 +27,7 @@ _PIECE = 1 << 20
 
 class Finding(NamedTuple):
     kind: str  # broken, left
-    what: str  # index, image, blob, layer, container, file
+    what: str  # index, image, blob, layer, container, volume, file
     name: str
     detail: str
 
@@ -56,6 +56,8 @@ class Check:
             for known in leftovers.ended(self.store.root):
                 if not os.path.exists(f"{known.directory}/spec"):
                     self._add("left", "container", known.id, "its command was killed")
+            for kind, name, why in leftovers.volumes(self.store.root):
+                self._add(kind, "volume", name, why)
         return self.found
 
     def _add(self, kind: str, what: str, name: str, detail: str) -> None:
@@ -136,19 +138,8 @@ class Check:
                                (self.store.layers.folder, (".new-", ".old-"))):  # fmt: skip
             with contextlib.suppress(FileNotFoundError):
                 for name in sorted(os.listdir(folder)):
-                    if name.startswith(starts) and _ownerless(f"{folder}/{name}"):
+                    if name.startswith(starts) and leftovers.ownerless(f"{folder}/{name}"):
                         self._add("left", "file", f"{folder}/{name}"[len(root) + 1 :], "its maker was killed")
-
-
-def _ownerless(path: str) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return try_lock(fd, fcntl.LOCK_EX)
-    finally:
-        os.close(fd)
 
 
 def wrong_blob(root: str, digest: str) -> str:
@@ -163,7 +154,7 @@ def wrong_blob(root: str, digest: str) -> str:
     return "" if sum_.hexdigest() == wanted else f"its content has the digest {algorithm}:{sum_.hexdigest()}"
 
 
-def repair(check: Check) -> list[Finding]:
+def repair(check: Check, sweep_volumes: Callable[[], None]) -> list[Finding]:
     """Put right what `check` has found; what is still wrong afterwards.
 
     A broken layer is unpacked again from its blob; a broken blob is removed, and with it the images that need it: they
@@ -195,6 +186,7 @@ def repair(check: Check) -> list[Finding]:
     for known in leftovers.ended(store.root):
         if not os.path.exists(f"{known.directory}/spec"):
             leftovers.remove(known, check.maps)
+    sweep_volumes()  # after the containers that some were made for
     _remove_odd(store.root, ".probe-")
     _remove_odd(store.layers.folder, ".new-")
     store.sweep()
@@ -207,7 +199,7 @@ def _remove_odd(path: str, start: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in os.listdir(fd):
-                if name.startswith(start) and _ownerless(f"{path}/{name}"):
+                if name.startswith(start) and leftovers.ownerless(f"{path}/{name}"):
                     clear_folder(fd, name)
         finally:
             os.close(fd)

@@ -23,7 +23,7 @@ from sandbox.image.layers import Layers, hexes, short
 from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
 
 SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
-OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes"}
+OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes", "secrets"}
 _WAIT = 10.0  # seconds that a sweep waits for a load to end
 
 

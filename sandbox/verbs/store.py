@@ -12,7 +12,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.system_df:main", "Show how much disk space the store takes, by kind.", group="Store",
         options=group(
             "Output",
-            Option("-v --verbose", FLAG, "", "One line for each image and container."),
+            Option("-v --verbose", FLAG, "", "One line for each image, container and volume."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Type}}."),
         ),
         about="Blocks on disk, as du counts them: all rows together are what `sbx unshare du -s` says of the store.",
@@ -23,8 +23,8 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=(
             Option("-a --all", FLAG, "", "All images that no container uses, not only nameless ones."),
             FORCE,
-            Option("--filter", LIST, "KEY=VALUE", "Only images with until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]."),
-            Option("--volumes", FLAG, "", "Volumes too.", later=True),
+            Option("--filter", LIST, "KEY=VALUE", "Only images and volumes with until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]."),
+            Option("--volumes", FLAG, "", "Volumes that no container has, too."),
         ),
         examples=(("sbx system prune -f", ""),),
     ),
