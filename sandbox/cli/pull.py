@@ -30,8 +30,7 @@ def main(opts: "dict[str, Any]", operands: list[str]) -> int:
     if operands:
         from sandbox.transfer.fetching import fetch
 
-        fetched = list(fetch(opts, operands, remember=plain))
-        for number, image_id in enumerate(fetched):
+        for image_id, name in fetch(opts, operands, remember=plain):
             print(image_id)
-            events.remember_other("image", "pull", image_id, operands[min(number, len(operands) - 1)])
+            events.remember_other("image", "pull", image_id, name)
     return 0

@@ -17,8 +17,8 @@ from sandbox.transfer.signals import ending
 from sandbox.transfer.transports import place
 
 
-def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Iterator[str]:
-    """Pull each image; its id.  With `remember`, leave what `glance` can use."""
+def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Iterator[tuple[str, str]]:
+    """Pull each image; its id and what it is called.  With `remember`, leave what `glance` can use."""
     wish = Wish(
         Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"], retries(opts["retry"])),
         platform=opts["platform"],
@@ -33,7 +33,11 @@ def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Itera
                 pulled = by_policy(store, name, wish)
                 if pulled and remember:
                     _remember(store, operand, wish, pulled)
-                yield pulled.id if pulled else store.image(find(store, name, wish.platform)[0]).id
+                if pulled:
+                    yield pulled.id, pulled.name
+                else:
+                    stored, full = find(store, name, wish.platform)
+                    yield store.image(stored, wish.platform).id, full or name
 
 
 def _remember(store: Store, operand: str, wish: Wish, pulled: Pulled) -> None:
