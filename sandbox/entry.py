@@ -79,7 +79,7 @@ def dispatch(argv: list[str], debug: "list[bool]") -> int:
     verb = argv[position] if position < len(argv) else ""
     rest = argv[position + 1 :]
     verb = _INSTEAD_OF_A_VERB.get(verb, verb)
-    if rest and options.find(verb) is None:
+    if rest and verb not in options.HOT:
         verb, rest = _of_two_words(verb, rest)
     parsed = options.parse(verb, rest)
     if parsed is None:

@@ -1,5 +1,5 @@
 """What a container does, written down for `sbx profile learn`: each call is recorded, then answered as without us.
-  (launch, only where the spec asks for it)
+  (launch, hot where the spec asks for it)
 
 The filter asks about every call but the quiet ones (filters.py), and its plain form is read on paper, as it is for
 refusals: what it refuses gets its errno, what it allows is answered SECCOMP_USER_NOTIF_FLAG_CONTINUE.  As a way to decide
@@ -76,6 +76,8 @@ class Observer(refusals.Refusals):
         self._fresh: set[int] = set()  # tasks whose exec has been asked for
         self._polls: dict[int, select.poll] = {}
         self._root = self._list = -1
+        with open("/proc/self/cmdline", "rb", buffering=0) as own:
+            self._own = own.read(1 << 14)
         self._top: list[str] = []  # folders at the top of the root, no links
         self._started = False  # else what we see is still the init
         self._changed_root = False  # somebody has called chroot
@@ -371,6 +373,11 @@ class Observer(refusals.Refusals):
         try:
             if self._proc < 0:
                 self._proc = mounts.filesystem("proc", "proc", 0, ())
+            folder = os.open(str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+            command = refusals.read("cmdline", folder)
+            os.close(folder)
+            if command in (b"", self._own):  # still a clone of ours
+                return False
             os.close(os.open(f"{pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc))
             self._root = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
             top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)

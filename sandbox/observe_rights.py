@@ -1,5 +1,5 @@
 """Which capabilities a container uses, concluded from its calls, its ids, and the owners of files.
-  (launch, only where the spec asks for it)
+  (launch, hot where the spec asks for it)
 
 Nothing tells what the kernel has asked for: CAP_CHOWN is used when a file is given to somebody it does not belong to,
 CAP_DAC_OVERRIDE when the mode of a file alone would not let its user in, and so on, as capabilities(7) has it.  Access

@@ -1,21 +1,21 @@
 """The table of all verbs, one file per group of them, in the order of the help.  (cold)"""
 
 from sandbox.options import HOT, Option, Verb
-from sandbox.verbs import containers, files, images, limits, machine, registries, store, volumes, words
+from sandbox.verbs import containers, files, images, limits, machine, pods, registries, store, volumes, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 VERBS: "Final[dict[str, Verb]]" = {
-    **HOT, **containers.VERBS, **limits.VERBS, **files.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
+    **HOT, **containers.VERBS, **limits.VERBS, **files.VERBS, **pods.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
     **machine.VERBS, **words.VERBS,
 }  # fmt: skip
 
 # Other spellings, as podman has them.
 ALIASES: "Final[dict[str, str]]" = {
     "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info", "volume list": "volume ls", "unmount": "umount",
-    "container ls": "ps", "container list": "ps",
+    "pod ls": "pod ps", "pod list": "pod ps", "container ls": "ps", "container list": "ps",
     **{
         f"container {verb}": verb
         for verb in (
@@ -43,17 +43,20 @@ def groups() -> "dict[str, Verb]":
     found: dict[str, Verb] = {}
     for name, verb in VERBS.items():
         first, space, _ = name.partition(" ")
-        if not space:
+        members = [VERBS[resolve(first, word)] for word in below(first)]
+        if not space and not members:
             found[first] = verb
-        elif first not in found:
-            members = [VERBS[resolve(first, word)] for word in below(first)]
+        elif not space or first not in found:
+            plain = None if space else verb  # `profile`, which has `profile learn` beside it
             options: dict[str, Option] = {}
-            for option in (option for member in members for option in member.options if option.dest != "debug"):
-                if not any(flag in other.flags for other in options.values() for flag in option.flags):
+            for option in (option for member in (*([plain] if plain else []), *members) for option in member.options):
+                if option.dest != "debug" and not any(
+                    f in other.flags for other in options.values() for f in option.flags
+                ):
                     options[option.dest] = option
             found[first] = Verb(
-                "", f"Verbs about the {'store' if first == 'system' else first + 's'}.", group=verb.group,
-                options=tuple(options.values()), operands="VERB", least=1, most=-1,
-                words=tuple(below(first)),
+                "", plain.summary if plain else f"Verbs about the {'store' if first == 'system' else first + 's'}.",
+                group=verb.group, options=tuple(options.values()), operands=plain.operands if plain else "VERB", least=1, most=-1,
+                words=plain.words if plain else tuple(below(first)),
             )  # fmt: skip
     return found

@@ -1,11 +1,18 @@
 """Verbs about this machine, and about how sbx sees it.  (cold)"""
 
-from sandbox.options import FLAG, VALUE, Option, Verb
+from sandbox.options import FLAG, RUN, VALUE, Option, Verb
 from sandbox.verbs.parts import JSON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+# Options of run that make no sense for a command that is observed
+_NOT_LEARNED = (
+    "rm", "name", "detach", "profile", "privileged", "restart", "log_driver", "log_opt", "replace", "cidfile", "pidfile", "detach_keys",
+    "sig_proxy", "print_config", "print_plan", "timings", "report", "interactive", "tty", "quiet", "stop_signal", "stop_timeout",
+    "preserve_fds", "preserve_fd", "pod", "no_healthcheck",
+)  # fmt: skip
 
 VERBS: "Final[dict[str, Verb]]" = {
     "unshare": Verb(
@@ -25,12 +32,33 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--threshold", VALUE, "N", "score: exit with 1 when the exposure is above this."),
         ),
         operands="ACTION [NAME...]", least=1, most=8,
-        words=("list", "show", "check", "diff", "explain", "test", "score", "schema"),
-        about="ACTION is list, show NAME, check FILE, diff A B, explain CALL [ARG...], test FILE, score NAME or schema.",
+        words=("list", "show", "check", "diff", "explain", "test", "score", "schema", "learn"),
+        about="ACTION is list, show NAME, check FILE, diff A B, explain CALL [ARG...], test FILE, score NAME or schema. "
+        "`sbx profile learn --help` tells of learn.",
         examples=(
             ("sbx profile list", ""), ("sbx profile show strict --effective", "with what it extends"),
             ("sbx profile explain ptrace --profile strict", "allowed or not, and by which line"),
             ("sbx profile test ./mine.toml", "tries its [[test]] tables in a sandbox"),
+        ),
+    ),
+    "profile learn": Verb(
+        "sandbox.cli.profile_learn:main", "Write the profile that a command needs, from what it does.", group="This machine",
+        options=(
+            Option("--base --from", VALUE, "PROFILE", "Profile to start from, which is made stricter.", default="default"),
+            Option("-o --output", VALUE, "FILE", "File to write; standard output if not given."),
+            Option("--runs", VALUE, "N", "How often the command is observed.", default="1"),
+            Option("--merge", FLAG, "", "Add to what FILE knows from earlier runs."),
+            Option("--force", FLAG, "", "Replace FILE when it is there; with --merge give up changes that were made to it."),
+            Option("--status", VALUE, "N", "Exit status that the command is to end with.", default="0"),
+            *(option for option in RUN if option.dest not in _NOT_LEARNED and not option.dest.startswith("health")),
+        ),
+        operands="IMAGE COMMAND [ARG...]", least=1, most=-1, passthrough=True,
+        about="The command runs under PROFILE, with the options of run, and all that it does is observed. The profile that "
+        "comes of it allows that and little more; the command is run once more under it, and must end the same way. What it "
+        "prints while it is observed goes to standard error.",
+        examples=(
+            ("sbx profile learn -o app.toml debian sh -c 'apt-get --version'", "then `sbx run --profile ./app.toml`"),
+            ("sbx profile learn -o app.toml --merge -v .:/src -w /src debian make test", "adds what another run does"),
         ),
     ),
     "doctor": Verb(

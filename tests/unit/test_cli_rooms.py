@@ -79,6 +79,7 @@ READ_ELSEWHERE = {"debug", "rm", "remove_signatures", "multi_image_archive"}
 WITH = {
     "sandbox.run": ["sandbox.compose", "sandbox.limits"], "sandbox.wrap": ["sandbox.limits"],
     "sandbox.cli.update": ["sandbox.limits"],
+    "sandbox.cli.profile_learn": ["sandbox.run", "sandbox.compose", "sandbox.limits", "sandbox.profile.learn_watch"],
 }  # fmt: skip
 
 

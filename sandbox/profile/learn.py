@@ -1,0 +1,180 @@
+"""`sbx profile learn`: observe a command, write the profile that it needs, and prove that it passes with it.  (cold)"""
+
+import errno
+import os
+import shlex
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sandbox import cache, cold, paths
+from sandbox.errors import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_SIGNAL, SandboxError, printable, tell
+from sandbox.options import RUN
+from sandbox.profile import calls, learn_record, learn_write, load
+from sandbox.profile.kept import Profile
+from sandbox.profile.learn_record import Record
+from sandbox.profile.learn_write import PARTS, Source
+
+_TRIES = 3  # more than the first replay
+MOST_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be learned, and where it goes."""
+
+    opts: dict[str, Any]  # of `run`
+    operands: list[str]
+    base: str  # name or path of a profile
+    output: str  # "" is standard output
+    runs: int
+    status: int  # that the command is to end with
+    merge: bool
+    force: bool
+
+    @property
+    def command(self) -> str:
+        return shlex.join(self.operands)
+
+
+def learn(wish: Wish) -> None:
+    """Observe, write, replay; SandboxError when the command, or the replay, does not end as it should.
+
+    The profile is in its place only when it has passed.
+    """
+    base, extends = _base(wish)
+    seen = _known(wish)
+    names = {number: name for name, number in calls.table(calls.machine()).items()}
+    opts = {**{option.dest: option.blank() for option in RUN}, **wish.opts}
+    for number in range(wish.runs):
+        tell(f"observe run {number + 1} of {wish.runs}" if wish.runs > 1 else "observe the command")
+        status, record = cold.call("sandbox.profile.learn_watch:watch", {**opts, "profile": wish.base}, wish.operands)
+        if status != wish.status:
+            raise _failed(wish, status)
+        seen = learn_record.merge(seen, learn_record.of_run(record, names))
+    source = _proven(wish, opts, Source(base, extends, wish.command, seen))
+    content = learn_write.whole(source)
+    if wish.output:
+        _put(wish.output, content)
+    else:
+        sys.stdout.write(content)
+
+
+def _base(wish: Wish) -> tuple[Profile, str]:
+    """The profile that is made stricter, and the word for `extends`."""
+    base = load.effective(wish.base)[0]
+    extends = learn_write.extends_word(wish.base, wish.output)
+    if not extends:
+        raise SandboxError(
+            "extend profile", wish.base, errno.EINVAL, "a profile extends files of its own folder only",
+            "give a name to --from, or write the new profile (-o) into the same folder",
+        )  # fmt: skip
+    for word in wish.opts.get("security_opt", ()):
+        if word.replace(":", "=", 1).startswith("seccomp="):
+            raise SandboxError("learn profile", word, errno.EINVAL, "the filter comes from the profile", "use --from")
+    return base, extends
+
+
+def _known(wish: Wish) -> Record:
+    """What the file that is written has from earlier runs; SandboxError when it is there and nobody said what to do."""
+    if not wish.output or not os.path.lexists(wish.output):
+        folder = os.path.dirname(os.path.abspath(wish.output))
+        if wish.output and not os.access(folder, os.W_OK):
+            code = errno.EACCES if os.path.isdir(folder) else errno.ENOENT
+            raise SandboxError("write profile", wish.output, code)
+        return Record()
+    if wish.merge:
+        return learn_record.read(wish.output, load.read(wish.output), force=wish.force)
+    if not wish.force:
+        hint = "--merge adds to it, --force replaces it"
+        raise SandboxError("write profile", wish.output, errno.EEXIST, hint=hint)
+    return Record()
+
+
+def _failed(wish: Wish, status: int) -> SandboxError:
+    words = f"it ended with {status}" if wish.status else f"it failed with {status}"
+    hint = "a profile is learned from a command that works"
+    if status < EXIT_FAILED:
+        hint += f"; --status {status} says that it is to end so"
+    elif status <= EXIT_NOT_FOUND:
+        words = f"it could not be run ({status})"
+    elif status > EXIT_SIGNAL:
+        words = f"it was ended by signal {status - EXIT_SIGNAL}"
+    return SandboxError("learn profile", wish.command, detail=words, hint=hint)
+
+
+def _proven(wish: Wish, opts: dict[str, Any], source: Source) -> Source:
+    """`source`, with what a replay was missing; SandboxError when the command does not pass after all tries."""
+    given_up = iter(PARTS)
+    words = last = ""
+    for attempt in range(1 + _TRIES):
+        tell("replay under the learned profile" if not attempt else f"replay again: {words}")
+        status, refused, said = _replay(wish, opts, source)
+        if status == wish.status and not refused:
+            return source
+        if refused:
+            words = f"it was refused {', '.join(refused)}"
+            added = {**source.seen.calls, **dict.fromkeys(refused, 1)}
+            source = replace(source, seen=replace(source.seen, calls=added))
+            continue
+        part = next(given_up, "")
+        words = f"it ended with {status}; without the rules about {part}"
+        last = printable(said.strip().rpartition("\n")[2])
+        if part:
+            source = replace(source, given_up=(*source.given_up, part))
+    raise SandboxError(
+        "prove profile", wish.command, detail=f"under it the command ends with {status}, not {wish.status}",
+        hint=f"it said: {last}" if not refused and last else "is it the same each time it runs? --runs observes it more often",
+    )  # fmt: skip
+
+
+def _replay(wish: Wish, opts: dict[str, Any], source: Source) -> tuple[int, list[str], str]:
+    """(exit status, calls that the new profile refuses and its base does not, last words) of a run under it."""
+    if "/" in source.extends:
+        folder = os.path.dirname(os.path.abspath(wish.output))
+    else:
+        folder = paths.cache()
+        paths.private_directory(folder)
+    try:
+        fd, path = tempfile.mkstemp(".toml", ".learning-", folder)
+    except OSError as error:
+        raise SandboxError.of("write profile", folder, error) from None
+    try:
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(learn_write.text(source))
+        load.effective(path)
+        status, refused, said = cold.call(
+            "sandbox.profile.learn_watch:replay",
+            {**opts, "profile": path, "network": _network(opts, source)},
+            wish.operands,
+        )
+    finally:
+        os.unlink(path)
+        _forget(path)
+    return status, sorted({row["call"] for row in refused if row["rule"].partition(":")[0] == path}), said
+
+
+def _forget(path: str) -> None:
+    """What was compiled of a profile that nobody will use again."""
+    try:
+        os.unlink(f"{paths.cache()}/profiles/{cache.file_name(f'{path}|')}.{cache._FORMAT}")
+    except OSError:
+        pass
+
+
+def _network(opts: dict[str, Any], source: Source) -> str:
+    """The option that goes with the profile: its own mode is what is to be proven, where it has one."""
+    return "" if not source.seen.outside and source.has("network and limits") else opts["network"]
+
+
+def _put(path: str, content: str) -> None:
+    """The file as a whole or not at all; nobody else may write to it."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(content)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise SandboxError.of("write profile", path, error) from None
