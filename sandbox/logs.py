@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 PATH: "Final" = "log"
 OLDER: "Final" = "log.1"
+# Bytes of each of the two, where nobody said how many: output must not fill the disk.
+MOST: "Final" = 16 << 20
 
 
 class Log:
-    """Appends to `log` in the working directory; past `most` bytes (0: no limit) it becomes `log.1` and is begun anew."""
+    """Appends to `log` in the working directory; past `most` bytes (0: MOST) it becomes `log.1` and is begun anew."""
 
     def __init__(self, most: int = 0) -> None:
-        self.most = most
+        self.most = most or MOST
         self.lost = 0  # bytes that a full disk did not take
         self._second, self._stamp = -1, ""
         self._open()
@@ -41,7 +43,7 @@ class Log:
             data = whole + body.replace(b"\n", b"\n" + whole) + b"\n"
         if rest:
             data += partial + rest + b"\n"
-        if self.most and self.size and self.size + len(data) > self.most:
+        if self.size and self.size + len(data) > self.most:
             os.close(self.fd)
             os.rename(PATH, OLDER)
             self._open()

@@ -143,6 +143,19 @@ def tree(path: str, *, recursive: bool, dirfd: int = linux.AT_FDCWD) -> int:
         raise SandboxError.of("open volume source" if path else "copy mount", path, error, hint) from None
 
 
+def real_tree(path: str, *, recursive: bool) -> int:
+    """`tree` of a path that has no links: who checked that name has checked what is mounted, however links change meanwhile."""
+    try:
+        fd = linux.openat2(linux.AT_FDCWD, path, os.O_PATH, linux.RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        hint = "there is a link by now that was none before" if error.errno == ELOOP else ""
+        raise SandboxError.of("open volume source", path, error, hint) from None
+    try:
+        return tree("", recursive=recursive, dirfd=fd)
+    finally:
+        os.close(fd)
+
+
 def restrict(mount_fd: int, attributes: int, cleared: int = 0, subject: str = "") -> None:
     """Set and clear attributes of a mount and all mounts below it."""
     if attributes or cleared:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 
-from sandbox import linux, mounts
+from sandbox import linux, mounts, paths
 from sandbox.errors import EAGAIN, SandboxError
 
 
@@ -30,13 +30,20 @@ class Sources:
             raise SandboxError.of("open layer", path, error, busy) from None
 
     def path(self, slot: int, path: str) -> None:
+        """The lower folder of a volume with an overlay: a path without links, see `tree`."""
         try:
-            self.slots[slot] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            self.slots[slot] = linux.openat2(linux.AT_FDCWD, path, os.O_PATH, linux.RESOLVE_NO_SYMLINKS)
         except OSError as error:
             raise SandboxError.of("open volume source", path, error) from None
 
     def tree(self, slot: int, path: str, recursive: bool) -> None:
-        self.slots[slot] = mounts.tree(path, recursive=recursive)
+        """The root, a volume, or a file of sbx.
+
+        A volume's path has no links, and must have none by now: another container may have planted one in a folder that
+        it was given, after `volumes` has looked.  Links of root and those to the store are nobody else's to plant.
+        """
+        own = path.startswith(("/etc/", "/dev/", "/proc", "/sys", f"{paths.store()}/"))
+        self.slots[slot] = (mounts.tree if slot == 0 or own else mounts.real_tree)(path, recursive=recursive)
 
     def volume(self, slot: int, path: str) -> None:
         """A named volume, locked (shared) for as long as the keeper lives: `volume rm` leaves it alone."""

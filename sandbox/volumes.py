@@ -125,29 +125,30 @@ class Reader:
                 "read volume", f"{source}:/", detail="the root can not be covered", hint="use rootfs:DIR"
             )
         path = os.path.abspath(source)
+        # From here on without links: what is checked is what the keeper will mount.
+        real = os.path.realpath(path)
         try:
-            mode = os.stat(path).st_mode & 0o170000
+            mode = os.lstat(real).st_mode & 0o170000
         except FileNotFoundError:
             raise SandboxError("open volume source", path, ENOENT, hint="make it first: sbx never makes it") from None
         except OSError as error:
             raise SandboxError.of("open volume source", path, error) from None
-        real = os.path.realpath(path)
         self._refuse_sockets(path, real, socket=mode == 0o140000)
         self._hide_store(real, destination)
         if "O" in options:
-            self._overlay(path, destination, [o for o in options if o != "O"])
+            self._overlay(real, destination, [o for o in options if o != "O"])
             return
         annotations = self.spec["annotations"]
         self._give(destination, options)
         if "idmap" in options:
             if os.getuid():
                 raise SandboxError("read volume", destination, 1, detail="only root may map the ids of a volume")
-            line = f"{oci.lines('map ids of volume', destination)}={mounts.tree(path, recursive=True)}"
+            line = f"{oci.lines('map ids of volume', destination)}={mounts.real_tree(real, recursive=True)}"
             annotations["dev.sbx.idmap"] = annotations.get("dev.sbx.idmap", "") + f"{line}\n"
         rest = [o for o in options if o not in ("U", "idmap", "z", "Z")]
         _check(rest, destination)
         kind = [] if "bind" in rest else ["rbind"]
-        self._add(oci.mount(destination, "bind", path, *kind, *_DEFAULT, *[o for o in rest if o != "rbind"]))
+        self._add(oci.mount(destination, "bind", real, *kind, *_DEFAULT, *[o for o in rest if o != "rbind"]))
 
     def _overlay(self, path: str, destination: str, options: "list[str]") -> None:
         """`O`: the container sees the folder and may write, the folder itself does not change."""
