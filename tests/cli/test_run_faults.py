@@ -69,7 +69,7 @@ def test_unwritable_store(own_box, refused, no_leftovers):
     assert done.stderr.splitlines()[1] == "hint: set SBX_STORE to a directory that you can write"
 
 
-def test_store_of_somebody_else(own_box, refused):
+def test_S02_store_of_somebody_else(own_box, refused):
     if os.geteuid():
         refused(own_box("true", env={"SBX_STORE": "/etc"}), "use directory `/etc`: it belongs to uid 0, not to you")
     refused(

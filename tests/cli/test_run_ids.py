@@ -184,7 +184,7 @@ def test_user_and_home_that_the_caller_sets(box):
         ("\u0661", "find user `\u0661`: no such user in the image's /etc/passwd"),
     ],
 )
-def test_unknown_user_is_an_error_and_never_root(own_box, refused, no_leftovers, user, line):
+def test_I17_unknown_user_is_an_error_and_never_root(own_box, refused, no_leftovers, user, line):
     refused(own_box("id", f"--user={user}"), line)
 
 
@@ -209,7 +209,7 @@ def with_passwd(rootfs, *, target: str = ""):
         (rootfs / "etc/passwd").symlink_to(target)
 
 
-def test_passwd_link_stays_in_the_image(own_box, rootfs, tmp_path, refused, no_leftovers):
+def test_I16_passwd_link_stays_in_the_image(own_box, rootfs, tmp_path, refused, no_leftovers):
     """A link that leaves the image would make a user of the host's choice; in the image its target is not there."""
     canary = tmp_path / "passwd"
     canary.write_text("ghost:x:0:0::/:/bin/sh\n")
@@ -225,14 +225,14 @@ def test_passwd_link_inside_the_image_is_followed(own_box, rootfs):
     assert own_box.out("id -u; id -g; echo $HOME", "-u", "inner", image=f"rootfs:{rootfs}") == "7\n8\n/inner\n"
 
 
-def test_passwd_is_a_pipe(own_box, rootfs, refused, no_leftovers):
+def test_I16_passwd_is_a_pipe(own_box, rootfs, refused, no_leftovers):
     with_passwd(rootfs)
     os.mkfifo(rootfs / "etc/passwd")
     done = own_box("id", "-u", "app", image=f"rootfs:{rootfs}", timeout=20)
     refused(done, "read `etc/passwd`: not a regular file of at most 1 MiB")
 
 
-def test_passwd_is_a_folder(own_box, rootfs, refused, no_leftovers):
+def test_I16_passwd_is_a_folder(own_box, rootfs, refused, no_leftovers):
     with_passwd(rootfs)
     (rootfs / "etc/passwd").mkdir()
     refused(
@@ -240,7 +240,7 @@ def test_passwd_is_a_folder(own_box, rootfs, refused, no_leftovers):
     )
 
 
-def test_passwd_is_huge(own_box, rootfs, refused, no_leftovers):
+def test_I16_passwd_is_huge(own_box, rootfs, refused, no_leftovers):
     with open(rootfs / "etc/passwd", "w") as file:
         file.truncate(1 << 40)
     refused(
@@ -248,7 +248,7 @@ def test_passwd_is_huge(own_box, rootfs, refused, no_leftovers):
     )
 
 
-def test_passwd_is_a_link_into_proc(own_box, rootfs, refused, no_leftovers):
+def test_I16_passwd_is_a_link_into_proc(own_box, rootfs, refused, no_leftovers):
     with_passwd(rootfs, target="/proc/self/environ")
     refused(
         own_box("id", "-u", "app", image=f"rootfs:{rootfs}"), "find user `app`: no such user in the image's /etc/passwd"

@@ -170,7 +170,7 @@ def test_signals_start_from_their_defaults(box):
     assert done.stdout == "".join(f"Sig{name}:\t{0:016}\n" for name in ("Blk", "Ign", "Cgt"))
 
 
-def test_killed_cli_leaves_nothing(own_box, no_leftovers):
+def test_S04_killed_cli_leaves_nothing(own_box, no_leftovers):
     """The keeper ends the payload; what it could not remove itself the next command does."""
     process = start(own_box, "echo up; sleep 61 & sleep 62")
     process.kill()

@@ -70,7 +70,7 @@ def test_default_by_variable(box):
     )
 
 
-def test_abstract_sockets_of_the_host_are_out_of_reach(session_sbx):
+def test_R28_abstract_sockets_of_the_host_are_out_of_reach(session_sbx):
     name = f"sbx-test-{os.getpid()}"
     program = f"import socket\ns = socket.socket(socket.AF_UNIX)\ntry:\n  s.connect('\\0{name}')\nexcept OSError as e:\n  print(e.errno)"
     with socket.socket(socket.AF_UNIX) as server:

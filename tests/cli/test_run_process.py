@@ -494,7 +494,7 @@ def test_numbers_that_are_too_long(own_box, refused, no_leftovers):
     refused(own_box("true", "--preserve-fd", many), f"read --preserve-fd `{many}`: Invalid argument", 125, "a number")
 
 
-def test_second_lock_on_user_namespaces(box):
+def test_R22_second_lock_on_user_namespaces(box):
     """Beside the filter; without the filter it is what was asked for."""
     script = "cat /proc/sys/user/max_user_namespaces"
     assert box.out(script) == "0\n"

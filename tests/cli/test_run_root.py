@@ -151,7 +151,7 @@ def test_unmask(box):
         assert not [path for path in found if path.startswith("/proc/") or path == "/sys/firmware"]
 
 
-def test_umount_does_not_unmask(box):
+def test_R43_umount_does_not_unmask(box):
     for path in ("/proc/sys", "/proc/keys", "/sys/firmware", "/proc", "/etc/hosts"):
         done = box(f"umount {path} 2>&1", "--security-opt", "seccomp=unconfined")
         assert done.returncode == 1, path
@@ -223,7 +223,7 @@ def test_host_network_has_the_hosts_files(box):
 # -- links in the way --
 
 
-def test_dangling_resolv_conf_is_made_inside_the_image(box, rootfs, tmp_path):
+def test_I19_dangling_resolv_conf_is_made_inside_the_image(box, rootfs, tmp_path):
     """systemd's images: /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf, which is not there."""
     (rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     out = box.out(
@@ -233,7 +233,7 @@ def test_dangling_resolv_conf_is_made_inside_the_image(box, rootfs, tmp_path):
 
 
 @pytest.mark.parametrize("climb", ["", "../../../../../../../.."])
-def test_resolv_conf_that_points_at_the_host(box, rootfs, tmp_path, climb):
+def test_I19_resolv_conf_that_points_at_the_host(box, rootfs, tmp_path, climb):
     canary = tmp_path / "canary"
     canary.mkdir()
     target = f"{climb}{canary}/resolv.conf"

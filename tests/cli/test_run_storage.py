@@ -72,7 +72,7 @@ def test_three_layers_merge_as_images_say(session_sbx, layered_oci, driver):
 
 
 @DRIVERS
-def test_set_uid_files_are_void(own_box, rootfs, driver):
+def test_I07_R26_set_uid_files_are_void(own_box, rootfs, driver):
     """no_new_privs: a set-uid root program of the image gives a user nothing."""
     (rootfs / "bin/id").unlink()
     (rootfs / "bin/id").write_bytes((rootfs / "bin/busybox").read_bytes())

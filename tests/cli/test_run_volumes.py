@@ -42,7 +42,7 @@ def test_volume_is_the_hosts_folder(box, folder):
     assert (made.read_text(), made.stat().st_uid) == ("new\n", os.getuid())
 
 
-def test_volume_gives_no_devices_and_no_set_uid(box, folder):
+def test_E06_volume_gives_no_devices_and_no_set_uid(box, folder):
     options = options_of(box, "/v", "-v", f"{folder}:/v")["/v"]
     assert {"rw", "nosuid", "nodev"} <= options
     assert "noexec" in options_of(box, "/v", "-v", f"{folder}:/v:noexec")["/v"]
@@ -82,7 +82,7 @@ def test_bind_does_not_uncover(box):
 
 
 @pytest.mark.root
-def test_read_only_reaches_mounts_below(box, folder, tmp_path):
+def test_E06_R21_read_only_reaches_mounts_below(box, folder, tmp_path):
     (folder / "below").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "sbx-test", folder / "below"], check=True)
     try:
@@ -120,7 +120,7 @@ def test_symlinked_source(box, folder, tmp_path):
     assert box.out("cat /v/file", "-v", f"{tmp_path}/link:/v") == "of the host\n"
 
 
-def test_target_through_a_link_of_the_image(box, rootfs, folder, tmp_path):
+def test_I18_target_through_a_link_of_the_image(box, rootfs, folder, tmp_path):
     """The link leads to a folder of the host; in the image it leads to a folder of that name in the image."""
     canary = tmp_path / "canary"
     canary.mkdir()
@@ -243,7 +243,7 @@ def test_sockets_are_refused(own_box, control_socket, refused, no_leftovers, tmp
         refused(own_box("true", "-v", f"{path}:/s"), f"mount volume `{path}`: it holds the host's sockets", hint=hint)
 
 
-def test_session_sockets_are_refused(own_box, refused, no_leftovers, tmp_path):
+def test_R61_session_sockets_are_refused(own_box, refused, no_leftovers, tmp_path):
     runtime = tmp_path / "user/1"
     runtime.mkdir(parents=True)
     for path in (runtime, runtime.parent):
@@ -255,7 +255,7 @@ def test_sockets_by_consent(box, control_socket):
     assert box.out("test -S /s && echo there", "--allow-host-socket", "-v", f"{control_socket}:/s") == "there\n"
 
 
-def test_store_is_refused_and_hidden(own_box, refused, no_leftovers):
+def test_S09_store_is_refused_and_hidden(own_box, refused, no_leftovers):
     """Neither the store nor anything in it; a folder that holds it shows an empty one there."""
     store = own_box.sbx.store
     own_box.out("true")

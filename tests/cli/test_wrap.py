@@ -95,7 +95,7 @@ def test_system_is_there_and_read_only(wrap, no_leftovers):
     assert done.stderr.count("Read-only file system") == 4
 
 
-def test_all_mounts_of_the_host_are_read_only_and_void(out, work):
+def test_R20_R26_all_mounts_of_the_host_are_read_only_and_void(out, work):
     """Whatever is mounted below the root: read-only, no set-uid, no devices, except what sbx puts there."""
     own = {
         "/tmp",
@@ -170,7 +170,7 @@ def test_no_network(out):
     assert out("ls /sys/class/net") == "lo\n"
 
 
-def test_the_hosts_sockets_are_out_of_reach(sbx, work, tmp_path):
+def test_R61_the_hosts_sockets_are_out_of_reach(sbx, work, tmp_path):
     """By path (the session's, in a hidden folder) and by abstract name."""
     name = f"sbx-wrap-{os.getpid()}"
     program = (
@@ -418,7 +418,7 @@ def test_working_directory_that_is_gone(sbx, work, no_leftovers):
 
 
 @pytest.mark.requires("landlock")
-def test_abstract_sockets_of_the_host(wrap):
+def test_R28_abstract_sockets_of_the_host(wrap):
     """With the host's network they are in reach of connect(2), and of nothing else that guards (CVE-2020-15257)."""
     name = f"sbx-test-{os.getpid()}"
     script = f"python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"\\0{name}\")'"

@@ -138,6 +138,7 @@ VIEWS = {
     "run": ["run", "host:"],
     "run-user": ["run", "-u", "1000", "host:"],
     "run-init": ["run", "--init", "host:"],
+    "run-init-user": ["run", "--init", "-u", "1000", "host:"],
     "run-single": ["run", "--userns", "single", "host:"],
     "run-host-network": ["run", "--network", "host", "host:"],
     "wrap": ["wrap", "--"],
@@ -147,7 +148,10 @@ VIEWS = {
     "exec-init": ["exec", "run-init"],
     "exec-single": ["exec", "run-single"],
 }
-RUN = ("run", "run-user", "run-init", "run-single", "exec", "exec-user", "exec-init", "exec-single")
+RUN = ("run", "run-user", "run-init", "run-init-user", "run-single", "exec", "exec-user", "exec-init", "exec-single")
+# Root of the container, and an ordinary user: where what is allowed depends on it.
+ROOTS = ("run", "run-init", "run-single", "run-host-network", "exec", "exec-init", "exec-single")
+USERS = ("run-user", "run-init-user", "exec-user", "wrap")
 SECRET = {"SBX_TEST_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2", "SSH_AUTH_SOCK": "/nonexistent/agent"}
 
 
@@ -277,7 +281,7 @@ def look(
                 "node": [*(f"/dev/{name}" for name in DEVICES), *MASKED_FILES, *MASKED_FOLDERS, *SECRETS, *SOCKETS],
                 "link": ["/dev/ptmx", "/dev/fd", "/proc/1/exe"],
                 "connect": [host_sockets["abstract"], host_sockets["path"], host_sockets["loopback"]],
-                "pid1": name == "run-init",
+                "pid1": "-init" in name,
             }  # fmt: skip
             folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in ("/", "/etc")]
             try:
@@ -332,8 +336,8 @@ def test_R12_R63_id_maps(view: View) -> None:
 
 def test_R13_no_groups_of_the_caller(look: Callable[[str], View]) -> None:
     """Not where one id is mapped (wrap, --userns single): there the kernel denies setgroups, for good reason."""
-    for name in ("run", "run-user", "run-init", "run-host-network"):
-        assert look(name).facts["groups"] == [], name
+    for name in (*RUN, "run-host-network"):
+        assert "single" in name or look(name).facts["groups"] == [], name
 
 
 def test_R14_session_of_its_own(view: View) -> None:
@@ -342,15 +346,16 @@ def test_R14_session_of_its_own(view: View) -> None:
 
 def test_R17_R18_first_process_is_closed(look: Callable[[str], View]) -> None:
     """With --init, process 1 is sbx itself: nothing of it can be opened, read or traced."""
-    found = look("run-init").found["pid1"]
-    for name in ("exe", "cwd", "root", "environ", "maps", "mem", "auxv", "fd", "exe_write"):
-        assert found[name] in ("EACCES", "EPERM"), name
-    assert found["ptrace"] == found["seize"] == found["pidfd_getfd"] == "EPERM"
-    assert found["process_vm_readv"] == "EPERM"
+    for view in ("run-init", "run-init-user", "exec-init"):
+        found = look(view).found["pid1"]
+        for name in ("exe", "cwd", "root", "environ", "maps", "mem", "auxv", "fd", "exe_write"):
+            assert found[name] in ("EACCES", "EPERM"), (view, name)
+        assert found["ptrace"] == found["seize"] == found["pidfd_getfd"] == "EPERM"
+        assert found["process_vm_readv"] == "EPERM"
 
 
 def test_R17_first_process_is_the_command(look: Callable[[str], View]) -> None:
-    for name in ("run", "wrap"):
+    for name in ("run", "run-user", "wrap"):
         assert look(name).facts["pid"] == 1
 
 
@@ -370,15 +375,16 @@ def test_R23_inheritable_and_ambient_are_empty(view: View) -> None:
 
 
 def test_R24_no_capability_but_for_root(look: Callable[[str], View]) -> None:
-    for name in ("run-user", "wrap"):
+    for name in USERS:
         assert {look(name).status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}, name
 
 
 def test_R25_bounding_set_is_what_is_held(look: Callable[[str], View]) -> None:
     """CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SYS_CHROOT SETFCAP and no more."""
-    status = look("run").status
     expected = f"{1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 18 | 1 << 31:016x}"
-    assert status["CapBnd"] == status["CapPrm"] == status["CapEff"] == expected
+    for name in ROOTS:
+        status = look(name).status
+        assert status["CapBnd"] == status["CapPrm"] == status["CapEff"] == expected, name
 
 
 def test_R26_no_new_privileges(view: View) -> None:
@@ -545,6 +551,26 @@ def test_R62_filter_on_every_thread(view: View) -> None:
     assert view.status["Seccomp"] == "2"
 
 
+@pytest.mark.parametrize("pair", ["run exec", "run-user exec-user", "run-init exec-init", "run-single exec-single"])
+def test_E08_exec_is_as_confined_as_run(pair: str, look: Callable[[str], View]) -> None:
+    """What the probe could do, and what it is, is the same: rights, filter, limits, ids, mounts, namespaces' kinds, variables."""
+    first, second = (look(name) for name in pair.split())
+    for kind in ("call", "families", "i386", "connect", "write", "write_below", "node", "read"):
+        assert first.found.get(kind) == second.found.get(kind), kind
+    for fact in ("limits", "uid_map", "gid_map", "setgroups", "groups", "umask", "cgroup", "threads", "interfaces"):
+        assert first.facts[fact] == second.facts[fact], fact
+    for field, value in first.status.items():
+        if (
+            field.startswith(("Cap", "Sig", "Seccomp", "NoNew", "Uid", "Gid", "Groups", "Speculation"))
+            and field != "SigQ"
+        ):
+            assert second.status[field] == value, field
+    assert {(point, kind, *sorted(flags)) for point, (kind, _, flags) in first.mounts().items()} == {
+        (point, kind, *sorted(flags)) for point, (kind, _, flags) in second.mounts().items()
+    }
+    assert set(first.facts["environment"]) >= set(second.facts["environment"])
+
+
 def test_wrap_shows_the_host_read_only(look: Callable[[str], View]) -> None:
     found = look("wrap").found["write_below"]
     assert [found[path] for path in ("/", "/etc", "/usr")] == ["EROFS"] * 3
@@ -559,6 +585,25 @@ def rootfs(busybox_rootfs: Path, tmp_path: Path) -> Path:
     path = tmp_path / "rootfs"
     shutil.copytree(busybox_rootfs, path, symlinks=True)
     return path
+
+
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def lasting(session_sbx: Sbx) -> Iterator[Start]:
+    """`lasting(IMAGE, OPTIONS...)`: a container that sleeps until the test ends; its id."""
+    made = []
+
+    def start(image: str, *options: str) -> str:
+        done = session_sbx("run", "-d", "--rm", *options, image, "sleep", "1000")
+        assert (done.returncode, done.stderr) == (0, "")
+        made.append(done.stdout.strip())
+        return made[-1]
+
+    yield start
+    for id_ in made:
+        session_sbx("rm", "-f", id_)
 
 
 @pytest.fixture
@@ -584,11 +629,15 @@ def replace(path: Path, target: Path | str) -> None:
 @pytest.mark.parametrize(
     "path", ["/proc/self/fd/{fd}", "/proc/1/cwd", "/proc/self/root", "/proc/thread-self/fd/{fd}/..", "/link{fd}"]
 )
-def test_R01_workdir_below_proc(path: str, session_sbx: Sbx, rootfs: Path) -> None:
+@pytest.mark.parametrize("verb", ["run", "run -u app", "exec", "exec -u app"])
+def test_R01_workdir_below_proc(path: str, verb: str, session_sbx: Sbx, rootfs: Path, lasting: Start) -> None:
     """CVE-2024-21626: no descriptor of the host as working directory, by name or by a link of the image."""
     for fd in range(3, 13):
         (rootfs / f"link{fd}").symlink_to(f"/proc/self/fd/{fd}")
-        done = session_sbx("run", "-w", path.format(fd=fd), f"rootfs:{rootfs}", "cat", "/proc/self/cwd/etc/os-release")
+    where = lasting(f"rootfs:{rootfs}") if verb.startswith("exec") else f"rootfs:{rootfs}"
+    for fd in range(3, 13):
+        words = [*verb.split(), "-w", path.format(fd=fd), where, "cat", "/proc/self/cwd/etc/os-release"]
+        done = session_sbx(*words)
         if done.returncode == 0:
             assert "sbx-test" in done.stdout  # /proc/self/root is the container's own
         else:
@@ -610,6 +659,25 @@ def test_R02_preserved_descriptor(session_sbx: Sbx, busybox_rootfs: Path, tmp_pa
             os.close(fd)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line in (str(tmp_path), "/", "/etc")] == ["/"]
+
+
+def test_R02_preserved_descriptors_of_exec(
+    session_sbx: Sbx, busybox_rootfs: Path, tmp_path: Path, lasting: Start
+) -> None:
+    """--preserve-fds 1 hands in 3 and no other, whatever is open."""
+    id_ = lasting(f"rootfs:{busybox_rootfs}")
+    script = "for fd in /proc/$$/fd/*; do readlink $fd; done; true"
+    helper = f"""
+import os, sys
+for path in ({str(tmp_path)!r}, "/", "/etc"):  # 3, 4, 5
+    os.set_inheritable(os.open(path, os.O_RDONLY), True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+    words = session_sbx.command("exec", "--preserve-fds", "1", id_, "sh", "-c", script)
+    environment = {**session_sbx.environment, "SBX_STORE": str(session_sbx.store)}
+    done = subprocess.run([sys.executable, "-Ic", helper, *words], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line in (str(tmp_path), "/", "/etc")] == [str(tmp_path)]
 
 
 def test_R05_nothing_of_the_image_is_loaded(session_sbx: Sbx, rootfs: Path, tmp_path: Path) -> None:
@@ -652,16 +720,17 @@ def test_R09_R10_kernel_folders_are_no_symlinks(name: str, session_sbx: Sbx, roo
         assert f"`/{name}" in done.stderr and "the image has a symlink there" in done.stderr
 
 
-def test_R06_R07_links_in_the_images_dev(session_sbx: Sbx, rootfs: Path, canary: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["-u", "app"], ["--init"]], ids=["root", "user", "init"])
+def test_R06_R07_links_in_the_images_dev(options: list[str], session_sbx: Sbx, rootfs: Path, canary: Path) -> None:
     """CVE-2025-31133, CVE-2025-52565: what an image has in /dev is covered before anything in it is used."""
     for name in ("null", "console", "pts", "ptmx", "shm", "mqueue", "zero"):
         replace(rootfs / "dev" / name, canary / "file" if name in ("null", "console", "zero") else canary)
     script = "test -c /dev/null && test -c /dev/console && cat /proc/keys && tty && ls /dev/pts"
-    done = session_sbx("run", "-t", f"rootfs:{rootfs}", "sh", "-c", script)
+    done = session_sbx("run", "-t", *options, f"rootfs:{rootfs}", "sh", "-c", script)
     assert (done.returncode, done.stdout.split()) == (0, ["/dev/pts/0", "0", "ptmx"]), done.stderr
 
 
-def test_R09_files_of_etc_stay_in_the_image(session_sbx: Sbx, rootfs: Path, canary: Path) -> None:
+def test_R09_I19_files_of_etc_stay_in_the_image(session_sbx: Sbx, rootfs: Path, canary: Path) -> None:
     """/etc/hosts and its kin as symlinks out, and a volume on one: mounted inside, wherever they point to."""
     for name in ("hosts", "hostname", "resolv.conf"):
         replace(rootfs / "etc" / name, canary / "file")
@@ -704,10 +773,14 @@ def test_R13_groups_are_the_images(session_sbx: Sbx, busybox_rootfs: Path) -> No
     assert done.stdout == "1000 29 44\n", done.stderr
 
 
-def test_R20_R21_volumes(session_sbx: Sbx, busybox_rootfs: Path) -> None:
+@pytest.mark.parametrize("how", ["run", "run -u app", "exec", "exec -u app"])
+def test_R20_R21_E06_volumes(how: str, session_sbx: Sbx, busybox_rootfs: Path, lasting: Start) -> None:
     """Read-only reaches the mounts below (/dev/shm is one); volumes give neither set-uid files nor devices."""
     script = "touch /v/shm/sbx-test; touch /v/sbx-test; grep ' /v' /proc/self/mountinfo | cut -d' ' -f6"
-    done = session_sbx("run", "-v", "/dev:/v:ro", f"rootfs:{busybox_rootfs}", "sh", "-c", script)
+    where = [*how.split(), "-v", "/dev:/v:ro", f"rootfs:{busybox_rootfs}"]
+    if how.startswith("exec"):
+        where = [*how.split(), lasting(f"rootfs:{busybox_rootfs}", "-v", "/dev:/v:ro")]
+    done = session_sbx(*where, "sh", "-c", script)
     assert done.stderr.count("Read-only file system") == 2, done.stderr
     flags = [set(line.split(",")) for line in done.stdout.splitlines()]
     assert flags and all({"ro", "nosuid", "nodev"} <= line for line in flags)
@@ -729,11 +802,13 @@ for name in ("suid", "cap"):
 """
 
 
+@pytest.mark.parametrize("how", ["run", "exec"])
 @pytest.mark.parametrize("allowed", [False, True])
-def test_R26_set_uid_and_file_capabilities(allowed: bool, session_sbx: Sbx) -> None:
+def test_R26_set_uid_and_file_capabilities(allowed: bool, how: str, session_sbx: Sbx, lasting: Start) -> None:
     """Neither gives anything, unless no_new_privs was taken away: then both work, so the files are good ones."""
     option = ["--security-opt", "no-new-privileges=false"] if allowed else []
-    done = session_sbx("run", *option, "host:", PYTHON, "-Ic", GAIN)
+    where = ["run", *option, "host:"] if how == "run" else ["exec", lasting("host:", *option)]
+    done = session_sbx(*where, PYTHON, "-Ic", GAIN)
     assert done.returncode == 0, done.stderr
     fields = [line.split() for line in done.stdout.splitlines()]
     effective = [words[2] for words in fields if words[:1] == ["Uid:"]]
@@ -742,20 +817,29 @@ def test_R26_set_uid_and_file_capabilities(allowed: bool, session_sbx: Sbx) -> N
     assert capabilities[1] == (1 << 7 if allowed else 0)
 
 
-def test_R27_session_keyring_of_its_own(session_sbx: Sbx) -> None:
+@pytest.mark.parametrize("how", ["run", "run -u 1000", "exec", "wrap"])
+def test_R27_session_keyring_of_its_own(how: str, session_sbx: Sbx, lasting: Start, host_home: Path) -> None:
     """With the filter off, for keyctl: the keyring found inside is not the caller's."""
     ask = f"import ctypes; print(ctypes.CDLL(None).syscall({calls.number('keyctl', MACHINE)}, 0, -3, 0))"
     caller = subprocess.run([sys.executable, "-Ic", ask], capture_output=True, text=True, check=True).stdout
-    done = session_sbx("run", "--security-opt", "seccomp=unconfined", "host:", PYTHON, "-Ic", ask)
+    off = ["--security-opt", "seccomp=unconfined"]
+    where = [*how.split(), *off, "--" if how == "wrap" else "host:"]
+    if how == "exec":
+        where = ["exec", lasting("host:", *off)]
+    done = session_sbx(*where, PYTHON, "-Ic", ask, cwd=host_home)
     assert done.returncode == 0 and int(done.stdout) > 0
     assert done.stdout != caller
 
 
-def test_R61_sockets_as_volumes(session_sbx: Sbx, busybox_rootfs: Path, host_sockets: dict[str, Any]) -> None:
+def test_R61_sockets_as_volumes(
+    session_sbx: Sbx, busybox_rootfs: Path, host_sockets: dict[str, Any], host_home: Path
+) -> None:
     runtime = os.environ.get("XDG_RUNTIME_DIR") or "/run"
     for source in (host_sockets["path"][1], runtime, "/run", "/"):
-        done = session_sbx("run", "-v", f"{source}:/x", f"rootfs:{busybox_rootfs}", "true")
-        assert done.returncode == 125 and "mount volume" in done.stderr, source
+        for words in (["run", "-v", f"{source}:/x", f"rootfs:{busybox_rootfs}"], ["wrap", "--rw", source, "--"]):
+            done = session_sbx(*words, "true", cwd=host_home)
+            assert done.returncode == 125, (source, done)
+            assert "mount volume" in done.stderr or (source, words[0]) == ("/", "wrap"), (source, done)
 
 
 # -- user-mode networks --
@@ -764,22 +848,33 @@ def test_R61_sockets_as_volumes(session_sbx: Sbx, busybox_rootfs: Path, host_soc
 METADATA = ["169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254", "198.51.100.1"]
 
 
+NETWORKS = {
+    "slirp4netns": ["run", "--network", "slirp4netns", "host:"],
+    "slirp4netns-user": ["run", "-u", "1000", "--network", "slirp4netns", "host:"],
+    "slirp4netns-exec": ["exec", "run", "--network", "slirp4netns", "host:"],
+    "pasta": ["run", "--network", "pasta", "host:"],
+    "pasta-user": ["run", "-u", "1000", "--network", "pasta", "host:"],
+    "pasta-wrap": ["wrap", "--network", "pasta", "--"],
+}
+
+
 @pytest.fixture(
-    params=[
-        pytest.param("slirp4netns", marks=pytest.mark.requires("slirp")),
-        pytest.param("pasta", marks=pytest.mark.requires("pasta")),
-    ]
+    params=[pytest.param(name, marks=pytest.mark.requires("slirp" if name[0] == "s" else "pasta")) for name in NETWORKS]
 )
 def network(
-    request: pytest.FixtureRequest, views: dict[str, View], session_sbx: Sbx, host_sockets: dict[str, Any]
-) -> View:
+    request: pytest.FixtureRequest, views: dict[str, View], session_sbx: Sbx, host_sockets: dict[str, Any],
+    lasting: Start, host_home: Path,
+) -> View:  # fmt: skip
     """The view with a user-mode network."""
     if request.param in views:
         return views[request.param]
+    verb = NETWORKS[request.param]
+    if verb[0] == "exec":
+        verb = ["exec", lasting(verb[-1], *verb[2:-1])]
     port = host_sockets["port"]
     targets = [["inet", address, port] for address in ("127.0.0.1", "10.0.2.2", "10.0.2.3", "10.0.2.100")]
     wishes = {"connect": targets, "route": METADATA, "read": ["/etc/resolv.conf"], "call": numbers()}
-    views[request.param] = probe(session_sbx, ["run", "--network", request.param, "host:"], wishes)
+    views[request.param] = probe(session_sbx, verb, wishes, cwd=host_home)
     return views[request.param]
 
 
@@ -814,11 +909,16 @@ def test_R60_interfaces_of_the_helper(network: View) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("verb", [["run", "host:"], ["wrap", "--"]], ids=["run", "wrap"])
-def test_R63_called_by_root(verb: list[str], session_sbx: Sbx, host_home: Path) -> None:
+@pytest.mark.parametrize(
+    "verb",
+    [["run", "host:"], ["run", "-u", "1000", "host:"], ["wrap", "--"], ["exec"]],
+    ids=["run", "user", "wrap", "exec"],
+)
+def test_R63_called_by_root(verb: list[str], session_sbx: Sbx, host_home: Path, lasting: Start) -> None:
     """Root of the host is not mapped, and what the probe can do is what it can do for everybody."""
     wishes = {"call": numbers(), "write": list(CONTROL), "read": ["/etc/shadow"]}
-    view = probe(session_sbx, verb, wishes, cwd=host_home, env=SECRET).found
+    where = ["exec", lasting("host:")] if verb == ["exec"] else verb
+    view = probe(session_sbx, where, wishes, cwd=host_home, env=SECRET).found
     for kind in ("uid_map", "gid_map"):
         assert all(int(outside) > 0 for _, outside, _ in view["facts"][kind])
     wrong = {name: outcome for name, outcome in view["call"].items() if outcome != {**CALLS, **NUMBERED}[name][2]}

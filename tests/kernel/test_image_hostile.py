@@ -40,12 +40,12 @@ def _refused(room: Room, name: str, words: str, code: int = 125, **more: Any) ->
         [info("../outside/.wh.x")],
     ],
 )
-def test_dot_dot_is_refused(room: Room, members: list[Any]) -> None:  # noqa: F811
+def test_I01_dot_dot_is_refused(room: Room, members: list[Any]) -> None:  # noqa: F811
     _refused(room, image_of(room, tar(*members)), "has a `..` in its path")
     assert room.content()["layers"] == []
 
 
-def test_absolute_names_stay_inside(room: Room) -> None:  # noqa: F811
+def test_I01_absolute_names_stay_inside(room: Room) -> None:  # noqa: F811
     target = str(room.canary)
     [found] = room.layers(image_of(room, tar((info(target), PWNED), (info("//etc//./x"), b"1"))))
     assert found[target.lstrip("/")]["text"] == "pwned"
@@ -62,13 +62,13 @@ def test_absolute_names_stay_inside(room: Room) -> None:  # noqa: F811
     ],
     ids=["file", "folder", "hardlink", "symlink", "whiteout", "opaque", "fifo", "link-source"],
 )  # fmt: skip
-def test_a_symlink_is_no_parent(room: Room, absolute: bool, last: Any) -> None:  # noqa: F811
+def test_I02_I05_a_symlink_is_no_parent(room: Room, absolute: bool, last: Any) -> None:  # noqa: F811
     target = str(room.path) if absolute else "../" * 12 + str(room.path).lstrip("/")
     first = (info("x"), b"")
     _refused(room, image_of(room, tar(first, link("l", target), last)), "goes through something that is not a folder")
 
 
-def test_a_symlink_of_an_earlier_layer_is_hidden_not_followed(room: Room) -> None:  # noqa: F811
+def test_I02_I05_a_symlink_of_an_earlier_layer_is_hidden_not_followed(room: Room) -> None:  # noqa: F811
     below = tar(link("l", str(room.path)))
     above = tar((info("l/canary"), PWNED), info("l/.wh.outside"))
     lower, upper = room.layers(image_of(room, below, above))
@@ -78,7 +78,7 @@ def test_a_symlink_of_an_earlier_layer_is_hidden_not_followed(room: Room) -> Non
     room.untouched()
 
 
-def test_a_file_over_a_symlink_replaces_the_link(room: Room) -> None:  # noqa: F811
+def test_I02_a_file_over_a_symlink_replaces_the_link(room: Room) -> None:  # noqa: F811
     raw = tar(link("l", str(room.canary)), (info("l", mode=0o600, mtime=5), PWNED), link("d", str(room.path / "outside")), folder("d", mode=0o700))  # fmt: skip
     [found] = room.layers(image_of(room, raw))
     assert found["l"]["text"] == "pwned"
@@ -86,7 +86,7 @@ def test_a_file_over_a_symlink_replaces_the_link(room: Room) -> None:  # noqa: F
     room.untouched()
 
 
-def test_metadata_does_not_follow_a_symlink(room: Room) -> None:  # noqa: F811
+def test_I04_metadata_does_not_follow_a_symlink(room: Room) -> None:  # noqa: F811
     """A folder whose times are set at the end has been swapped for a link meanwhile; links get owners of their own."""
     outside = str(room.path / "outside")
     raw = tar(folder("d", mode=0o777, mtime=7), link("d", outside), info("s", type=tarfile.SYMTYPE, linkname=str(room.canary), uid=9, gid=9, mode=0o777, mtime=3))  # fmt: skip
@@ -99,16 +99,16 @@ def test_metadata_does_not_follow_a_symlink(room: Room) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("target", ["/canary", "{room}/canary", "nothing", "l", "d"])
-def test_hard_links_to_what_is_not_in_the_layer(room: Room, target: str) -> None:  # noqa: F811
+def test_I03_hard_links_to_what_is_not_in_the_layer(room: Room, target: str) -> None:  # noqa: F811
     raw = tar(folder("d"), hard("l", target.format(room=room.path)))
     _refused(room, image_of(room, raw), "which is no file of this layer")
 
 
-def test_hard_link_to_dot_dot(room: Room) -> None:  # noqa: F811
+def test_I03_hard_link_to_dot_dot(room: Room) -> None:  # noqa: F811
     _refused(room, image_of(room, tar(hard("l", "../" * 15 + str(room.canary).lstrip("/")))), "has a `..` in its path")
 
 
-def test_a_hard_link_to_a_symlink_is_the_symlink(room: Room) -> None:  # noqa: F811
+def test_I03_a_hard_link_to_a_symlink_is_the_symlink(room: Room) -> None:  # noqa: F811
     [found] = room.layers(
         image_of(room, tar(link("s", str(room.canary)), hard("h", "s"), (info("h2"), b"x"), hard("h2", "s")))
     )
@@ -117,14 +117,14 @@ def test_a_hard_link_to_a_symlink_is_the_symlink(room: Room) -> None:  # noqa: F
     room.untouched()
 
 
-def test_a_hard_link_to_a_lower_layer(room: Room) -> None:  # noqa: F811
+def test_I03_a_hard_link_to_a_lower_layer(room: Room) -> None:  # noqa: F811
     _refused(room, image_of(room, tar((info("a"), b"1")), tar(hard("b", "a"))), "which is no file of this layer")
 
 
 # -- nodes, whiteouts, attributes --
 
 
-def test_device_nodes_are_left_out_and_told(room: Room) -> None:  # noqa: F811
+def test_I06_device_nodes_are_left_out_and_told(room: Room) -> None:  # noqa: F811
     disk = info("dev/sda", type=tarfile.BLKTYPE, devmajor=8, devminor=0)
     white = info("fake", type=tarfile.CHRTYPE, devmajor=0, devminor=0)
     raw = tar(info("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3), disk, white, (info("f"), b"1"), info("p", type=tarfile.FIFOTYPE, mode=0o640))  # fmt: skip
@@ -139,7 +139,7 @@ def test_device_nodes_are_left_out_and_told(room: Room) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "a/.wh..", "a/.wh..."])
-def test_whiteouts_of_dots(room: Room, name: str) -> None:  # noqa: F811
+def test_I05_whiteouts_of_dots(room: Room, name: str) -> None:  # noqa: F811
     _refused(room, image_of(room, tar(folder("a"), info(name))), "hides")
 
 
@@ -159,7 +159,7 @@ def test_whiteouts_in_overlay_form(room: Room) -> None:  # noqa: F811
     assert not any(".wh." in path for path in found)
 
 
-def test_attributes_by_list(room: Room) -> None:  # noqa: F811
+def test_I08_attributes_by_list(room: Room) -> None:  # noqa: F811
     planted = {
         "user.overlay.redirect": "/../x", "user.overlay.opaque": "y", "user.fuseoverlayfs.opaque": "y", "user.good": "1",
         "user.containers.override_stat": "0:0:4755", "trusted.overlay.opaque": "y", "security.selinux": "x",
@@ -234,7 +234,7 @@ def test_other_maps_have_layers_of_their_own(room: Room, mode: str) -> None:  # 
 # -- bombs --
 
 
-def test_a_gzip_bomb_is_cut_off(room: Room) -> None:  # noqa: F811
+def test_I09_a_gzip_bomb_is_cut_off(room: Room) -> None:  # noqa: F811
     """2 GiB of zeros in 2 MB: refused by its ratio while it streams, and nothing of it stays."""
     header = info("zeros", size=1 << 31).tobuf(tarfile.PAX_FORMAT)
     packed = room.path / "bomb.gz"
@@ -255,11 +255,11 @@ def _with_layer(manifest: dict[str, Any], layout: Layout, stored: bytes, diff_id
     manifest["layers"] = [{"mediaType": kind, **layout.blob(stored)}]
 
 
-def test_a_name_that_is_too_deep(room: Room) -> None:  # noqa: F811
+def test_I09_a_name_that_is_too_deep(room: Room) -> None:  # noqa: F811
     _refused(room, image_of(room, tar((info("d/" * 1000 + "f"), b"1"))), "too long or too deep")
 
 
-def test_strange_names_survive(room: Room) -> None:  # noqa: F811
+def test_I09_strange_names_survive(room: Room) -> None:  # noqa: F811
     names = ["new\nline", "esc\x1b[31m", "-rf", " ", "*", "ü", "a" * 255, "caf\udce9"]
     [found] = room.layers(image_of(room, tar(*[(info(n), b"1") for n in names], form=tarfile.GNU_FORMAT)))
     assert set(found) == {".", *names}
@@ -271,7 +271,7 @@ def test_strange_names_survive(room: Room) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_layer_with_another_digest(room: Room, packed: bool) -> None:  # noqa: F811
+def test_I10_a_layer_with_another_digest(room: Room, packed: bool) -> None:  # noqa: F811
     name = image_of(room, tar((info("a"), b"1" * 5000)), packed=packed)
     blobs = sorted((room.path / "img/blobs/sha256").iterdir(), key=lambda p: p.read_bytes()[:1] == b"{")
     raw = bytearray(blobs[0].read_bytes())
@@ -285,7 +285,7 @@ def test_a_layer_with_another_digest(room: Room, packed: bool) -> None:  # noqa:
 
 
 @pytest.mark.parametrize("cut", [1, 100, 1500])
-def test_a_truncated_layer(room: Room, cut: int) -> None:  # noqa: F811
+def test_I10_a_truncated_layer(room: Room, cut: int) -> None:  # noqa: F811
     raw = tar((info("a"), os.urandom(3000)))
     layout = Layout(room.path / "img")
     layout.image([raw], change=lambda m: _with_layer(m, layout, gzip.compress(raw)[:-cut], ""))
@@ -294,7 +294,7 @@ def test_a_truncated_layer(room: Room, cut: int) -> None:  # noqa: F811
     assert room.content()["layers"] == []
 
 
-def test_a_layer_longer_or_shorter_than_announced(room: Room) -> None:  # noqa: F811
+def test_I10_a_layer_longer_or_shorter_than_announced(room: Room) -> None:  # noqa: F811
     raw = tar((info("a"), b"1"))
 
     def resize(by: int) -> Any:
@@ -304,14 +304,14 @@ def test_a_layer_longer_or_shorter_than_announced(room: Room) -> None:  # noqa: 
     _refused(room, image_of(room, raw, change=resize(-1), name="short"), "longer than the")
 
 
-def test_bytes_after_the_gzip_stream(room: Room) -> None:  # noqa: F811
+def test_I10_bytes_after_the_gzip_stream(room: Room) -> None:  # noqa: F811
     raw = tar((info("a"), b"1"))
     layout = Layout(room.path / "img")
     layout.image([raw], change=lambda m: _with_layer(m, layout, gzip.compress(raw) + b"more", ""))
     _refused(room, f"oci:{room.own(room.path / 'img')}", "bytes after the end of the gzip stream")
 
 
-def test_a_layer_under_another_image_s_diff_id(room: Room) -> None:  # noqa: F811
+def test_I11_a_layer_under_another_image_s_diff_id(room: Room) -> None:  # noqa: F811
     """Else one image could plant files into another's layer: the store's layers are named by diff id."""
     good, evil = tar((info("a"), b"good")), tar((info("a"), b"evil"))
     _refused(room, image_of(room, evil, diff_ids=[sha256(good)], name="evil"), "verify layer")
@@ -335,7 +335,7 @@ def test_a_layer_under_another_image_s_diff_id(room: Room) -> None:  # noqa: F81
         (lambda m: json.dumps({**m, "x": " " * (5 << 20)}).encode(), "longer than 4 MiB"),
     ],
 )
-def test_broken_manifests(room: Room, change: Any, words: str) -> None:  # noqa: F811
+def test_I10_I11_I12_I13_I14_broken_manifests(room: Room, change: Any, words: str) -> None:  # noqa: F811
     def spoil(manifest: dict[str, Any]) -> bytes | None:
         result = change(manifest)
         return result if isinstance(result, bytes) else None
@@ -343,7 +343,7 @@ def test_broken_manifests(room: Room, change: Any, words: str) -> None:  # noqa:
     _refused(room, image_of(room, tar((info("a"), b"1")), change=spoil), words)
 
 
-def test_foreign_layers_are_never_fetched(room: Room) -> None:  # noqa: F811
+def test_I15_foreign_layers_are_never_fetched(room: Room) -> None:  # noqa: F811
     def foreign(manifest: dict[str, Any]) -> None:
         kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
         manifest["layers"] = [{"mediaType": kind, "digest": sha256(b"x"), "size": 1, "urls": ["http://127.0.0.1:9/x"]}]
@@ -358,7 +358,7 @@ def test_an_image_of_another_machine(room: Room) -> None:  # noqa: F811
     assert room.prepare(name, platform="linux/s390x").returncode == 0
 
 
-def test_a_blob_that_is_a_link_out_or_a_pipe(room: Room) -> None:  # noqa: F811
+def test_I06_a_blob_that_is_a_link_out_or_a_pipe(room: Room) -> None:  # noqa: F811
     name = image_of(room, tar((info("a"), b"1")), packed=False)
     blob = room.path / "img/blobs" / sha256(tar((info("a"), b"1"))).replace(":", "/")
     moved = room.path / "moved"

@@ -313,7 +313,7 @@ def _own_processes(room: Room) -> list[int]:  # noqa: F811
 
 
 @pytest.mark.parametrize("verb", ["load", "rmi"])
-def test_killed_at_many_points(room: Room, verb: str) -> None:  # noqa: F811
+def test_S04_killed_at_many_points(room: Room, verb: str) -> None:  # noqa: F811
     layers = [
         tar(*[(info(f"d{n % 40}/f{n}", uid=n % 9), bytes([n % 256]) * 500) for n in range(k, 900, 3)]) for k in range(3)
     ]
@@ -402,7 +402,7 @@ def test_a_full_disk(room: Room, size: str) -> None:  # noqa: F811
     assert {os.path.basename(path) for path in left} <= kept
 
 
-def test_the_store_is_private(room: Room) -> None:  # noqa: F811
+def test_I07_S02_the_store_is_private(room: Room) -> None:  # noqa: F811
     previous = os.umask(0)
     try:
         image_of(room, _base())

@@ -265,7 +265,7 @@ def test_wrap(who: str, after: After, tmp_path: Path) -> None:
     after.next_command_works(who)
 
 
-def test_while_unpacking(sbx: Sbx, busybox_oci: Images) -> None:
+def test_S04_while_unpacking(sbx: Sbx, busybox_oci: Images) -> None:
     """The cli and what it forked, in the middle of an image's first use: the next run finds the store usable."""
     after = After(sbx, busybox_oci.oci)
     chance = random.Random(7)

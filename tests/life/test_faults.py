@@ -125,7 +125,7 @@ def _keepers(verbs, name):
     return {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])} if pid else set()
 
 
-def test_reboot(sbx_in):
+def test_S03_reboot(sbx_in):
     """Everything that ran is gone at once, and what lay in memory with it; what is on the disk says no word of it."""
     sbx_in.live("--label", "a=b", name="kept")
     sbx_in.live("--rm", name="passing")
@@ -237,7 +237,7 @@ def test_full_disk(sbx, busybox_rootfs):
 # -- hostile --
 
 
-def test_hostile_labels_and_commands_on_a_terminal(sbx_in):
+def test_S08_hostile_labels_and_commands_on_a_terminal(sbx_in):
     """Whatever a container is called, labelled or runs: a terminal gets no control character of it."""
     sbx_in.live("--label", f"evil={HOSTILE}", script=f": '{HOSTILE}'; echo up; sleep 1000")
     sbx_in.until("c", "up")

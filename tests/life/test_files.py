@@ -140,7 +140,7 @@ def test_cp_replaces_a_folder_only_when_told(sbx_in, tmp_path):
     sbx_in("cp", "--overwrite", f"{tmp_path}/y/.", "c:/tmp")
 
 
-def test_links_inside_count_from_the_containers_root(container, tmp_path):
+def test_E02_links_inside_count_from_the_containers_root(container, tmp_path):
     """CVE-2018-15664, CVE-2024-21626: a link of the container never names a file of the host."""
     secret = tmp_path / "secret"
     secret.write_text("the host's")
@@ -169,7 +169,7 @@ def test_links_inside_count_from_the_containers_root(container, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_that_becomes_a_link_while_it_is_copied(sbx_in, tmp_path):
+def test_E01_a_folder_that_becomes_a_link_while_it_is_copied(sbx_in, tmp_path):
     """The race of CVE-2018-15664, from inside, as fast as it can."""
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret/key").write_text("the host's")
@@ -188,7 +188,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_copied(sbx_in, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../out", "/abs", "a/../../out"])
-def test_archive_that_leads_outside(sbx_in, tmp_path, name):
+def test_I01_E02_archive_that_leads_outside(sbx_in, tmp_path, name):
     sbx_in("create", "--name", "c", sbx_in.image, "true")
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:

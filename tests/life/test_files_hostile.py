@@ -66,7 +66,7 @@ SYM, LNK, REG = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.REGTYPE
         (("l", SYM, ".."), ("h", LNK, "l/out"), ("h", REG, "x")),
     ],
 )
-def test_refused(read, entries, overwrite):
+def test_I01_I02_I03_refused(read, entries, overwrite):
     with pytest.raises(SandboxError) as caught:
         read(archive(*entries), overwrite=overwrite)
     assert caught.value.step in ("read archive", "write")
@@ -77,7 +77,7 @@ def test_a_file_over_a_link_replaces_the_link(read, tmp_path):
     assert (tmp_path / "in/l").read_text() == "x" and not (tmp_path / "in/l").is_symlink()
 
 
-def test_a_link_that_was_there_is_not_followed(read, tmp_path):
+def test_I02_a_link_that_was_there_is_not_followed(read, tmp_path):
     (tmp_path / "in/l").symlink_to("../secret")
     with pytest.raises(SandboxError):
         read(archive(("l/x", REG, "x")))

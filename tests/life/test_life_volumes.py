@@ -64,7 +64,7 @@ def test_half_filled_is_filled_again(sbx_in, image):
     assert sbx_in.out("run", "-v", "v:/data", image, "cat", "/data/sub/file") == "image\n"
 
 
-def test_anonymous_volumes_go_with_their_container(sbx_in, image):
+def test_E07_anonymous_volumes_go_with_their_container(sbx_in, image):
     sbx_in("run", "-d", "--name", "c", "-v", "/other", image, "sleep", "60")
     assert len(names(sbx_in)) == 2  # that one, and the image's
     sbx_in("rm", "-f", "-v", "c")
@@ -168,7 +168,7 @@ def test_killed_at_any_moment(sbx_in, image):
     assert names(sbx_in) == []
 
 
-def test_link_of_the_image_at_the_destination(sbx_in, image):
+def test_I18_link_of_the_image_at_the_destination(sbx_in, image):
     """The volume is mounted, and filled from, where the link leads inside."""
     sbx_in("run", "--name", "made", image, "sh", "-c", "mkdir /real; echo r >/real/f; ln -s /../../../real /link")
     sbx_in("commit", "-q", "made", "localhost/link:1")

@@ -126,7 +126,7 @@ def test_helper(helper: Path, nobodys_files: Path, settings: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "", "-x", "A B", "none-of-this-name"])
-def test_helper_names(nobodys_files: Path, name: str) -> None:
+def test_G12_helper_names(nobodys_files: Path, name: str) -> None:
     write(nobodys_files / "run/containers/auth.json", {"credHelpers": {"h.example": name}})
     with pytest.raises(SandboxError, match="run credential helper"):
         credentials.find("h.example")
@@ -167,7 +167,7 @@ def test_broken_files(tmp_path: Path, raw: bytes) -> None:
     assert found.value.step == "read credentials" and "bm9jb2xvbg" not in str(found.value)
 
 
-def test_store_keeps_the_rest(nobodys_files: Path) -> None:
+def test_G12_store_keeps_the_rest(nobodys_files: Path) -> None:
     path = write(nobodys_files / "run/containers/auth.json", {"auths": {"a.example": auth("a", "p")}, "x": [1]})
     path.chmod(0o644)
     assert keeping.store("h.example", "team", Credentials("me", "pä:ss")) == str(path)

@@ -71,13 +71,13 @@ def basic(answer: Callable[[Request], None]) -> Callable[[Request], None]:
 # -- manifests --
 
 
-def test_manifest_by_digest_with_other_bytes(hostile: Make, ask) -> None:
+def test_G08_manifest_by_digest_with_other_bytes(hostile: Make, ask) -> None:
     server = hostile()
     server.serve_manifest(RAW, sha256(b"other"))
     assert sha256(RAW) in failing(lambda: ask(server).manifest(sha256(b"other"))).detail
 
 
-def test_digest_header_that_lies(hostile: Make, ask) -> None:
+def test_G08_digest_header_that_lies(hostile: Make, ask) -> None:
     server = hostile()
     server.serve_manifest(RAW, Docker_Content_Digest=sha256(b"other"))
     assert "digest" in failing(lambda: ask(server).manifest("1")).detail
@@ -105,7 +105,7 @@ def test_sha512(hostile: Make, ask) -> None:
         ("application/vnd.oci.image.config.v1+json", b"{}", "no image"),
     ],
 )
-def test_manifest_of_the_wrong_type(hostile: Make, ask, content_type: str, raw: bytes, words: str) -> None:
+def test_I13_manifest_of_the_wrong_type(hostile: Make, ask, content_type: str, raw: bytes, words: str) -> None:
     server = hostile()
     server.serve_manifest(raw, Content_Type=content_type)
     assert words in failing(lambda: ask(server).manifest("1")).detail
@@ -118,7 +118,7 @@ def endless(request: Request) -> None:
 
 
 @pytest.mark.limit(20)
-def test_endless_manifest(hostile: Make, ask) -> None:
+def test_G06_endless_manifest(hostile: Make, ask) -> None:
     server = hostile()
     server.routes["/v2/a/b/manifests/1"] = endless
     assert "longer than 4096 KiB" in failing(lambda: ask(server).manifest("1")).detail
@@ -128,7 +128,7 @@ def test_endless_manifest(hostile: Make, ask) -> None:
 @pytest.mark.parametrize(
     "raw", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: y\r\n"]
 )
-def test_endless_beginning(hostile: Make, ask, pauses: list[float], raw: bytes) -> None:
+def test_G06_endless_beginning(hostile: Make, ask, pauses: list[float], raw: bytes) -> None:
     def answer(request: Request) -> None:
         while True:
             request.write(raw * 1000)
@@ -139,7 +139,7 @@ def test_endless_beginning(hostile: Make, ask, pauses: list[float], raw: bytes) 
 
 
 @pytest.mark.limit(20)
-def test_endless_error(hostile: Make, ask) -> None:
+def test_G06_endless_error(hostile: Make, ask) -> None:
     def answer(request: Request) -> None:
         request.begin(403, {})
         while True:
@@ -151,7 +151,7 @@ def test_endless_error(hostile: Make, ask) -> None:
     assert found.status == 403 and len(found.detail) < 500
 
 
-def test_dripping_manifest(hostile: Make, ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_G06_dripping_manifest(hostile: Make, ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: Request) -> None:
         request.begin(200, {"Content-Type": MANIFEST})
         while True:
@@ -164,13 +164,13 @@ def test_dripping_manifest(hostile: Make, ask, monkeypatch: pytest.MonkeyPatch) 
     assert "took more than" in failing(lambda: ask(server).manifest("1")).detail
 
 
-def test_gzip_bomb_as_content_encoding(hostile: Make, ask) -> None:
+def test_G06_gzip_bomb_as_content_encoding(hostile: Make, ask) -> None:
     server = hostile()
     server.serve_manifest(gzip.compress(b" " * (64 << 20)), Content_Encoding="gzip")
     assert "encoded" in failing(lambda: ask(server).manifest("1")).detail
 
 
-def test_server_text_is_printable_and_without_secrets(hostile: Make, ask) -> None:
+def test_G10_server_text_is_printable_and_without_secrets(hostile: Make, ask) -> None:
     words = f'{{"errors": [{{"message": "\\u001b[2J\\u009b31m {PASSWORD} Bearer abcdefghijklmnop"}}]}}'
     server = hostile()
     server.routes["/v2/a/b/manifests/1"] = basic(lambda request: request.answer(403, words.encode()))
@@ -337,7 +337,7 @@ def test_references_that_are_none(hostile: Make, ask, reference: str) -> None:
     assert server.requests == []
 
 
-def test_idle_server(hostile: Make, ask, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_G06_idle_server(hostile: Make, ask, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "IDLE_SECONDS", 0.2)
     server = hostile()
     server.routes["/v2/a/b/manifests/1"] = lambda request: time.sleep(1)
@@ -348,7 +348,7 @@ def test_idle_server(hostile: Make, ask, pauses: list[float], monkeypatch: pytes
 # -- redirects --
 
 
-def test_redirect_to_another_host_goes_without_credentials(hostile: Make, ask) -> None:
+def test_G01_redirect_to_another_host_goes_without_credentials(hostile: Make, ask) -> None:
     server, other = hostile(), hostile()
     digest = other.serve_blob(BLOB)
     other.serve_manifest(RAW)
@@ -360,7 +360,7 @@ def test_redirect_to_another_host_goes_without_credentials(hostile: Make, ask) -
     assert len(other.requests) == 2 and all("authorization" not in request.headers for request in other.requests)
 
 
-def test_credentials_do_not_come_back_after_a_detour(hostile: Make, ask) -> None:
+def test_G01_credentials_do_not_come_back_after_a_detour(hostile: Make, ask) -> None:
     server, other = hostile(), hostile()
     server.routes["/v2/a/b/manifests/1"] = basic(lambda request: request.answer(302, Location=f"{other.url}/back"))
     other.routes["/back"] = lambda request: request.answer(302, Location=f"{server.url}/caught")
@@ -368,7 +368,7 @@ def test_credentials_do_not_come_back_after_a_detour(hostile: Make, ask) -> None
     assert "authorization" not in server.requests[-1].headers and server.requests[-1].path == "/caught"
 
 
-def test_401_of_another_host_gets_nothing(hostile: Make, ask) -> None:
+def test_G01_401_of_another_host_gets_nothing(hostile: Make, ask) -> None:
     server, other = hostile(), hostile()
     server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(307, Location=f"{other.url}/x")
     other.routes["/x"] = lambda request: request.answer(401, WWW_Authenticate=f'Bearer realm="{other.url}/token"')
@@ -390,7 +390,7 @@ def test_401_of_another_host_gets_nothing(hostile: Make, ask) -> None:
         ("/v2/a/b/manifests/1", "redirected more than 5 times"),
     ],
 )
-def test_redirects_that_are_not_followed(hostile: Make, ask, location: str, words: str) -> None:
+def test_G04_G05_redirects_that_are_not_followed(hostile: Make, ask, location: str, words: str) -> None:
     server, plain = hostile(), hostile(tls=None)
     target = location.format(plain=plain.url)
     server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(302, Location=target)
@@ -417,7 +417,7 @@ def test_inward(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "0x7f000001", "localhost"])
-def test_redirect_into_this_machine(hostile: Make, ask, host: str) -> None:
+def test_G03_redirect_into_this_machine(hostile: Make, ask, host: str) -> None:
     """Only a registry that is at this machine itself may point to it."""
     server, other = hostile(), hostile()
     server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(
@@ -432,14 +432,14 @@ def test_redirect_into_this_machine(hostile: Make, ask, host: str) -> None:
 # -- TLS --
 
 
-def test_no_plain_http_after_a_tls_failure(hostile: Make, certificates: Path) -> None:
+def test_G05_no_plain_http_after_a_tls_failure(hostile: Make, certificates: Path) -> None:
     server = hostile()
     with Client(normal(f"{server.host}/a/b:1"), Access(creds=f"{USER}:{PASSWORD}")) as client:
         assert "not trusted" in failing(lambda: client.manifest("1")).detail
     assert server.requests == []
 
 
-def test_plain_http_only_when_allowed(hostile: Make, ask) -> None:
+def test_G05_plain_http_only_when_allowed(hostile: Make, ask) -> None:
     server = hostile(tls=None)
     server.serve_manifest(RAW)
     found = failing(lambda: ask(server).manifest("1"))
@@ -561,7 +561,7 @@ def test_resume_with_another_range(hostile: Make, ask, pauses: list[float], told
     assert "another range" in failing(lambda: list(ask(server).blob(digest, len(BLOB), 70_000)), "pull blob").detail
 
 
-def test_wrong_blob(hostile: Make, ask) -> None:
+def test_G07_wrong_blob(hostile: Make, ask) -> None:
     server = hostile()
     server.serve_blob(BLOB)
     other = sha256(b"x" * len(BLOB))
@@ -570,7 +570,7 @@ def test_wrong_blob(hostile: Make, ask) -> None:
 
 
 @pytest.mark.parametrize("size", [100, 300_000])
-def test_blob_of_another_size(hostile: Make, ask, size: int) -> None:
+def test_G07_blob_of_another_size(hostile: Make, ask, size: int) -> None:
     server = hostile()
     digest = server.serve_blob(BLOB)
     found = failing(lambda: list(ask(server).blob(digest, size)), "pull blob")
@@ -578,7 +578,7 @@ def test_blob_of_another_size(hostile: Make, ask, size: int) -> None:
 
 
 @pytest.mark.limit(20)
-def test_endless_blob(hostile: Make, ask) -> None:
+def test_G07_endless_blob(hostile: Make, ask) -> None:
     server = hostile()
     server.routes[f"/v2/a/b/blobs/{sha256(BLOB)}"] = endless
     got = []
@@ -587,7 +587,7 @@ def test_endless_blob(hostile: Make, ask) -> None:
 
 
 @pytest.mark.limit(20)
-def test_short_blob_without_length(hostile: Make, ask, pauses: list[float]) -> None:
+def test_G07_short_blob_without_length(hostile: Make, ask, pauses: list[float]) -> None:
     def answer(request: Request) -> None:
         request.begin(200, {"Connection": "close"})
         request.write(BLOB[:1000])
@@ -713,7 +713,7 @@ def test_pages(hostile: Make, ask) -> None:
     assert ask(server).tags() == ["1", "2"]
 
 
-def test_next_page_on_another_host(hostile: Make, ask) -> None:
+def test_G11_next_page_on_another_host(hostile: Make, ask) -> None:
     server, other = hostile(), hostile()
     server.routes["/v2/a/b/tags/list"] = lambda request: request.answer(
         200, b'{"tags": []}', Link=f'<{other.url}/x>; rel="next"'

@@ -108,11 +108,11 @@ def test_push_goes_to_the_name_itself() -> None:
         ("x", "unqualified-search-registries=[]", ["docker.io/library/x:latest"]),
     ],
 )  # fmt: skip
-def test_short_names(name: str, text: str, expected: list[str]) -> None:
+def test_G13_short_names(name: str, text: str, expected: list[str]) -> None:
     assert [str(ref) for ref in names.candidates(name, settings(text))] == expected
 
 
-def test_short_name_that_could_be_from_two_registries() -> None:
+def test_G13_short_name_that_could_be_from_two_registries() -> None:
     two = settings('unqualified-search-registries=["a.example","b.example"]')
     with pytest.raises(
         SandboxError, match=r"resolve short name `x`: it could be from any of a.example, b.example"

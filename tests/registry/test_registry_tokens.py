@@ -80,7 +80,7 @@ def test_token_that_is_over_is_asked_for_again(hostile: Make, trusting: str, mon
     assert [request.path for request in server.requests].count("/token") == 2
 
 
-def test_password_stays_with_its_domain(hostile: Make, trusting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_G02_password_stays_with_its_domain(hostile: Make, trusting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     server, realm = hostile(), hostile()
     realm.routes["/token"] = lambda request: request.answer(200, json.dumps({"token": "anonymous-token"}).encode())
     bearer(server, f"{realm.url}/token")
@@ -117,7 +117,7 @@ def test_password_stays_with_its_domain(hostile: Make, trusting: str, monkeypatc
         ("localhost", "example.org", False),
     ],
 )
-def test_trusted(registry: str, realm: str, expected: bool) -> None:
+def test_G02_trusted(registry: str, realm: str, expected: bool) -> None:
     assert tokens.trusted(registry, realm) is expected
 
 
@@ -140,14 +140,14 @@ def test_trusted_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://127.1:1/", ""),
     ],
 )
-def test_realms_that_are_not_asked(hostile: Make, trusting: str, realm: str, words: str) -> None:
+def test_G03_realms_that_are_not_asked(hostile: Make, trusting: str, realm: str, words: str) -> None:
     server, plain = hostile(), hostile(tls=None)
     bearer(server, realm.format(plain=plain.url))
     assert words in refused(client(server, trusting)).detail
     assert plain.requests == []
 
 
-def test_realm_inside(hostile: Make, trusting: str) -> None:
+def test_G03_realm_inside(hostile: Make, trusting: str) -> None:
     """A registry elsewhere that names a token server on this machine."""
     session = Session(Endpoint("registry.example", "a/b"))
     for realm in ("https://127.0.0.1:1/t", "https://169.254.169.254/latest", "https://localhost/t", "https://[::1]/t"):
@@ -156,7 +156,7 @@ def test_realm_inside(hostile: Make, trusting: str) -> None:
         assert "address of this machine" in found.value.detail
 
 
-def test_realm_that_redirects(hostile: Make, trusting: str) -> None:
+def test_G03_realm_that_redirects(hostile: Make, trusting: str) -> None:
     server, other = hostile(), hostile()
     server.routes["/token"] = lambda request: request.answer(302, Location=f"{other.url}/token")
     bearer(server, f"{server.url}/token")
@@ -172,7 +172,7 @@ def test_realm_that_redirects(hostile: Make, trusting: str) -> None:
         b"[" * 50_000,
     ],
 )  # fmt: skip
-def test_tokens_that_can_not_be_used(hostile: Make, trusting: str, body: bytes) -> None:
+def test_G09_tokens_that_can_not_be_used(hostile: Make, trusting: str, body: bytes) -> None:
     server = hostile()
     server.routes["/token"] = lambda request: request.answer(200, body)
     bearer(server, f"{server.url}/token")
@@ -182,7 +182,7 @@ def test_tokens_that_can_not_be_used(hostile: Make, trusting: str, body: bytes) 
 
 
 @pytest.mark.limit(20)
-def test_endless_token(hostile: Make, trusting: str) -> None:
+def test_G06_endless_token(hostile: Make, trusting: str) -> None:
     def endless(request: Request) -> None:
         request.begin(200, {})
         while True:
@@ -228,7 +228,7 @@ def test_registry_that_echoes_the_token(hostile: Make, trusting: str) -> None:
     assert "bad header Bearer ***" in refused(client(server, trusting)).detail
 
 
-def test_no_password_over_plain_http(monkeypatch: pytest.MonkeyPatch, hostile: Make) -> None:
+def test_G05_no_password_over_plain_http(monkeypatch: pytest.MonkeyPatch, hostile: Make) -> None:
     server = hostile(tls=None)
     server.routes["/v2/a/b/manifests/1"] = lambda request: request.answer(401, WWW_Authenticate='Basic realm="x"')
     ours = client(server, "", tls_verify=False)
@@ -256,7 +256,7 @@ def test_challenges(header: str, expected: list) -> None:
 
 
 @given(st.text(max_size=300) | st.text(alphabet='Bearr basic="\\,; \t', max_size=300))
-def test_any_challenge(header: str) -> None:
+def test_G09_any_challenge(header: str) -> None:
     for entry in challenge.parse(header):
         assert entry.scheme.isascii() and entry.scheme == entry.scheme.lower()
 
@@ -265,7 +265,7 @@ def test_any_challenge(header: str) -> None:
 @pytest.mark.parametrize(
     "header", ["Bearer " + "a=" * 100_000, 'Bearer a="' + "\\" * 100_000, "a " * 100_000, "," * 100_000, 'x="' * 50_000]
 )
-def test_challenges_cost_little(header: str) -> None:
+def test_G09_challenges_cost_little(header: str) -> None:
     began = time.monotonic()
     challenge.parse(header)
     assert time.monotonic() - began < 0.5

@@ -138,7 +138,7 @@ def test_upload_that_fails(hostile: Make, trusting: str, pauses: list[float], st
     assert methods(server).count("PUT") == (5 if status == 500 else 1)
 
 
-def test_location_on_another_host_gets_no_credentials(hostile: Make, trusting: str) -> None:
+def test_G01_location_on_another_host_gets_no_credentials(hostile: Make, trusting: str) -> None:
     server, other = hostile(), hostile()
 
     def begin(request: Request) -> None:

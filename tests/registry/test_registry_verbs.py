@@ -36,7 +36,7 @@ def call(sbx: Sbx, nobodys_files: Path, trusting: str) -> Call:
     return run
 
 
-def test_login_and_logout(call: Call, registry: Registry, nobodys_files: Path) -> None:
+def test_G12_login_and_logout(call: Call, registry: Registry, nobodys_files: Path) -> None:
     path = nobodys_files / "run/containers/auth.json"
     done = call("login", "-u", USER, "--password-stdin", registry.host, input="wrong\n")
     assert (

@@ -130,7 +130,7 @@ def contents(sbx: Sbx) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-def test_parallel_commands_killed_at_random(sbx: Sbx, tmp_path: Path) -> None:
+def test_S04_parallel_commands_killed_at_random(sbx: Sbx, tmp_path: Path) -> None:
     """What was complete stays, what was not goes, the space comes back; for 20 seconds."""
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)

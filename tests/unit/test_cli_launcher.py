@@ -79,7 +79,7 @@ def test_distribution_packages(prefix: Path) -> None:
     assert run(prefix / "bin/sbx", "version").stdout == VERSION
 
 
-def test_the_caller_can_not_slip_modules_in(prefix: Path, tmp_path: Path) -> None:
+def test_S11_the_caller_can_not_slip_modules_in(prefix: Path, tmp_path: Path) -> None:
     for name in ("sandbox", "io", "json", "platform"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('slipped in')")
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)}

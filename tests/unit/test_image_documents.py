@@ -60,7 +60,7 @@ def _refused(document: Any, words: str, kind: str = manifest.MANIFEST) -> None:
         (b" " * (limits.JSON_BYTES + 1), "longer than 4 MiB"),
     ],
 )
-def test_json_that_is_refused(raw: bytes, words: str) -> None:
+def test_I14_json_that_is_refused(raw: bytes, words: str) -> None:
     with pytest.raises(SandboxError) as caught:
         jsonstrict.loads(raw, "file")
     assert words in str(caught.value)
@@ -97,11 +97,11 @@ def test_a_manifest() -> None:
     assert (found.config.digest, len(found.layers), found.layers[0].size) == (DIGEST, 1, 10)
 
 
-def test_manifest_and_index_in_one() -> None:
+def test_I13_manifest_and_index_in_one() -> None:
     _refused(_manifest(manifests=[]), "both a manifest and an index")
 
 
-def test_media_type_other_than_announced() -> None:
+def test_I13_media_type_other_than_announced() -> None:
     _refused(_manifest(mediaType=manifest.INDEX), "where `application/vnd.oci.image.manifest.v1+json` was announced")
     _refused(_manifest(), "was announced", manifest.INDEX)
 
@@ -111,7 +111,7 @@ def test_schema_one() -> None:
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../../../etc/passwd", "md5:" + "a" * 32, "", 7, None, DIGEST + "0"])
-def test_digests_that_are_none(digest: Any) -> None:
+def test_I12_digests_that_are_none(digest: Any) -> None:
     _refused(_manifest(config=_descriptor(manifest.CONFIG, digest=digest)), "digest")
 
 
@@ -168,13 +168,13 @@ def test_config_values_are_checked_and_filled_in() -> None:
         {"Labels": {"a": 1}}, {"Volumes": ["/v"]}, {"ExposedPorts": "80"}, {"Env": ["A=\0"]}, {"User": "a\0b"},
     ],
 )  # fmt: skip
-def test_config_of_wrong_types(inner: dict[str, Any]) -> None:
+def test_I14_config_of_wrong_types(inner: dict[str, Any]) -> None:
     with pytest.raises(SandboxError) as caught:
         manifest.parse_config(json.dumps(_config(config=inner)).encode(), "x", 1)
     assert caught.value.step in ("read json", "read image config")
 
 
-def test_diff_ids_must_be_as_many_as_layers() -> None:
+def test_I11_diff_ids_must_be_as_many_as_layers() -> None:
     with pytest.raises(SandboxError, match="1 diff ids for 2 layers"):
         manifest.parse_config(json.dumps(_config()).encode(), "x", 2)
 

@@ -80,7 +80,7 @@ def test_a_good_profile_becomes_a_fragment() -> None:
 
 
 @pytest.mark.parametrize(("table", "key"), [(table, key) for table in schema.TABLES for key in schema.TABLES[table]])
-def test_every_misspelt_key_is_an_error_with_the_right_one_as_hint(table: str, key: str) -> None:
+def test_F01_every_misspelt_key_is_an_error_with_the_right_one_as_hint(table: str, key: str) -> None:
     typo = key[:-1] + ("" if len(key) > 4 else "q")
     if typo in schema.TABLES[table]:
         return
@@ -113,7 +113,7 @@ _RIGHT = {
 
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("key", _RIGHT)
-def test_wrong_types_are_errors(key: str, kind: str) -> None:
+def test_F02_wrong_types_are_errors(key: str, kind: str) -> None:
     value = _KINDS[kind]
     if f"[{key}]" in GOOD:  # a table: replaced as a whole
         lines = f"{key} = {value}\n" + re.sub(rf"\n\[{key}\]\n(?:[^\[].*\n|\n)*", "\n", GOOD)
@@ -167,7 +167,7 @@ def test_wrong_types_are_errors(key: str, kind: str) -> None:
         ('description = "a test"', 'description = "a"\ndescription = "b"', 2, "not TOML", ""),
     ],
 )  # fmt: skip
-def test_errors_name_the_line(old: str, new: str, line: int, detail: str, hint: str) -> None:
+def test_F05_errors_name_the_line(old: str, new: str, line: int, detail: str, hint: str) -> None:
     assert old in GOOD
     text = GOOD.replace(old, new, 1)
     if not detail:

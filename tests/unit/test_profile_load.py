@@ -141,7 +141,7 @@ def test_seccomp_is_unconfined_or_an_absolute_path(home: Path, seccomp: str) -> 
     assert "neither `unconfined` nor an absolute path" in caught.value.detail
 
 
-def test_files_that_others_can_change_are_refused(home: Path) -> None:
+def test_F07_files_that_others_can_change_are_refused(home: Path) -> None:
     path = own(home, "open")
     path.chmod(0o666)
     with pytest.raises(SandboxError, match="everybody may write") as caught:

@@ -61,7 +61,7 @@ def test_resolve(root, text, found):
     ["ghost", "broken", "neg", "short", "app:", "app:ghosts", "app:bad", "-1", "+5", "4294967295", "99999999999", "a/b", "\u0665", " 5",
      "app\n", "app:short", ":"],
 )  # fmt: skip
-def test_users_that_are_none(root, text):
+def test_I17_users_that_are_none(root, text):
     with pytest.raises(SandboxError) as caught:
         users.resolve(root, text)
     assert caught.value.step in ("find user", "find group")
@@ -84,7 +84,7 @@ def test_lines_that_are_too_long_are_passed_over(root, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "huge", "socket"])
-def test_what_is_no_file(root, tmp_path, kind):
+def test_I16_what_is_no_file(root, tmp_path, kind):
     path = tmp_path / "etc/passwd"
     path.unlink()
     if kind == "fifo":
@@ -104,7 +104,7 @@ def test_what_is_no_file(root, tmp_path, kind):
 @pytest.mark.parametrize(
     "where", ["/etc/passwd", "../../../../../../../../../etc/passwd", "/proc/self/root/etc/passwd"]
 )
-def test_links_stay_in_the_image(root, tmp_path, where):
+def test_I16_links_stay_in_the_image(root, tmp_path, where):
     """The host's passwd has a root; the image's is not there."""
     (tmp_path / "etc/passwd").unlink()
     (tmp_path / "etc/passwd").symlink_to(where)
