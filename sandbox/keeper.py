@@ -231,8 +231,6 @@ class Keeper(Vigil):
             names.add("net_slirp")
         if "dev.sbx.observe" in self.annotations:
             names.add("observe")
-        if "dev.sbx.spaces" in self.annotations or not self.own_pids:
-            names |= {"join", "spaces"}
             if "dev.sbx.ports" in self.annotations:
                 names.add("ports")
         if self.spec["process"]["terminal"] and not self._is_kept():
