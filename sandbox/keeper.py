@@ -227,10 +227,10 @@ class Keeper(Vigil):
             names.add("cgroup")
         if self.bpf:
             names.add("refusals")
-        if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
-            names.add("net_slirp")
         if "dev.sbx.observe" in self.annotations:
             names.add("observe")
+        if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
+            names.add("net_slirp")
             if "dev.sbx.ports" in self.annotations:
                 names.add("ports")
         if self.spec["process"]["terminal"] and not self._is_kept():
@@ -314,12 +314,12 @@ class Keeper(Vigil):
     # -- the init --
 
     def _start_init(self, steps: "list[tuple[Any, ...]]") -> None:
-        ours, theirs = linux.socketpair()
-        if self.group:
         if "dev.sbx.observe" in self.annotations:
             from sandbox import observe
 
             self.refusals, steps = observe.begin(self.annotations, self.bpf, steps)
+        ours, theirs = linux.socketpair()
+        if self.group:
             steps.insert(0, ("cgroup", self.group.procs, True))
         self._enter_time_namespace()
         try:

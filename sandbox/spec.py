@@ -35,9 +35,9 @@ ANNOTATIONS = {
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",
     "dev.sbx.landlock": "`scope`: abstract unix sockets of other processes are out of reach (network host)",
     "dev.sbx.profile": "name of the profile, `|`, and the path of the JSON profile that its filter is from, if any",
+    "dev.sbx.observe": "descriptor of what `profile learn` is told by: see observe.py",
     "dev.sbx.image": "the image's full name",
     "dev.sbx.degraded": "what is weaker than asked for, with the user's consent, comma separated",
-    "dev.sbx.observe": "descriptor of what `profile learn` is told by: see observe.py",
 }
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
