@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from sandbox import cold, containers, etc, hostroot, mounts, profiles, spec as oci, values, volumes
+from sandbox import cold, containers, etc, hostroot, idmap, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, SandboxError, tell
 from sandbox.options import LIMITS
 
@@ -304,6 +304,21 @@ def _user(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", con
         annotations["dev.sbx.groups"] = ",".join(opts["group_add"])
     if oci.environment(spec, "HOME") is None and not opts["unsetenv_all"]:
         annotations["dev.sbx.home"] = "lookup"
+    _passwd(opts, annotations)
+
+
+def _passwd(opts: "Options", annotations: "dict[str, str]") -> None:
+    """A user who is only a number is to have a name in the image's files, as podman has it."""
+    for option, colons in (("passwd_entry", 6), ("group_entry", 3)):
+        if opts[option] and (opts[option].count(":") != colons or not opts[option].isprintable()):
+            raise SandboxError(
+                f"read --{option.replace('_', '-')}", opts[option], EINVAL, f"an entry has {colons} colons"
+            )
+    if opts["passwd"] is not False and annotations.get("dev.sbx.user", "").partition(":")[0].isdecimal():
+        name = ""
+        if not opts["user"] and opts["userns"].startswith("keep-id"):
+            name = idmap.user_name(os.getuid())
+        annotations["dev.sbx.passwd"] = f"{name}\n{opts['passwd_entry']}\n{opts['group_entry']}"
 
 
 def _mounts(

@@ -309,7 +309,10 @@ class Keeper(Vigil):
         lookup = self.annotations.get("dev.sbx.home") == "lookup"
         if not text and not lookup:
             return False
-        return users.complete(self.spec, self.sources.slots[0], text)
+        changed = users.complete(self.spec, self.sources.slots[0], text)
+        if "dev.sbx.passwd" in self.annotations:
+            users.enlist(self.spec, self.sources.slots[0])
+        return changed
 
     # -- the init --
 

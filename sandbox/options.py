@@ -98,6 +98,15 @@ class Verb:
         self.passthrough = passthrough
 
 
+class Switch(Option):
+    """A flag that need not be given: True for `--flag` and `--flag=true`, False for `--flag=false`, else None."""
+
+    __slots__ = ()
+
+    def blank(self) -> "Any":
+        return None
+
+
 def group(name: str, *options: Option) -> tuple[Option, ...]:
     """These options under one heading of the help."""
     for option in options:
@@ -179,6 +188,9 @@ RUN = (
         Option("-w --workdir", VALUE, "DIR", "Working directory inside."),
         Option("-u --user", VALUE, "USER[:GROUP]", "Names or numbers, looked up inside the image."),
         Option("--group-add", LIST, "GROUP", "Add a supplementary group."),
+        Switch("--passwd", FLAG, "", "`=false`: a user who is only a number gets no name in /etc/passwd."),
+        Option("--passwd-entry", VALUE, "ENTRY", "That line; with $USERNAME, $UID, $GID, $NAME, $HOME."),
+        Option("--group-entry", VALUE, "ENTRY", "The line in /etc/group; with $GROUPNAME, $GID, $USERLIST."),
         Option("--entrypoint", VALUE, "COMMAND", "Replace the image's entry point: a program, or a JSON list."),
         Option("--umask", VALUE, "OCTAL", "File mode creation mask, such as 0022."),
         Option("--ulimit", LIST, "NAME=SOFT[:HARD]", "Set a resource limit, such as nofile=1024:2048."),

@@ -18,6 +18,7 @@ ANNOTATIONS = {
     "dev.sbx.layers": "the unpacked layers below the root, bottom first, one absolute path per line",
     "dev.sbx.network": "none, host, slirp4netns or pasta",
     "dev.sbx.user": "user[:group] still to be looked up in the image's passwd and group files",
+    "dev.sbx.passwd": "the user gets a line in passwd and group: his name, then the entries asked for, one per line",
     "dev.sbx.groups": "supplementary groups (--group-add) still to be looked up, comma separated",
     "dev.sbx.added": "capabilities that the caller added by name, comma separated",
     "dev.sbx.home": "`lookup`: HOME is not set by image or caller, take it from the image's passwd",

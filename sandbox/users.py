@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _MAX_FILE = 1 << 20
 _MAX_LINE = 4096
 _MAX_ID = 0xFFFFFFFE
+_NAMELESS = "$USERNAME:*:$UID:$GID:$NAME:$HOME:/bin/sh"  # what podman writes for a user that the image does not know
+_GROUP = "$GROUPNAME:x:$GID:$USERLIST"
 
 
 def _lines(root: int, path: str) -> list[list[str]]:
@@ -108,3 +110,44 @@ def complete(spec: "Spec", root: int, text: str) -> bool:
     user.update(uid=uid, gid=gid, additionalGids=sorted({*groups, *extra} - {gid}))
     oci.limit_capabilities(spec)
     return True
+
+
+def enlist(spec: "Spec", root: int) -> None:
+    """Give the user a line in /etc/passwd of the mounted image, and his group one in /etc/group, where they have none.
+
+    `dev.sbx.passwd` has three lines: the name of the user, and what was asked for as entries instead of podman's; an entry
+    that was asked for must be written, the others need not.
+    """
+    name, *asked = spec["annotations"]["dev.sbx.passwd"].split("\n")
+    user = spec["process"]["user"]
+    known = {"UID": f"{user['uid']}", "GID": f"{user['gid']}", "USERNAME": name or f"{user['uid']}"}
+    known["HOME"] = oci.environment(spec, "HOME") or spec["process"]["cwd"]
+    known["NAME"] = name or "container user"
+    known["GROUPNAME"], known["USERLIST"] = known["USERNAME"] if name else known["GID"], known["USERNAME"]
+    for path, number, entry, template in (
+        ("etc/passwd", known["UID"], asked[0], _NAMELESS), ("etc/group", known["GID"], asked[1], _GROUP)
+    ):  # fmt: skip
+        try:
+            if all(len(fields) < 3 or fields[2] != number for fields in _lines(root, path)):
+                _append(root, path, _filled(entry or template, known))
+        except (OSError, SandboxError) as error:
+            if entry:
+                raise SandboxError("add entry to", f"/{path}", detail=str(error)) from None
+
+
+def _filled(template: str, known: "dict[str, str]") -> str:
+    for variable in sorted(known, key=len, reverse=True):
+        template = template.replace(f"${variable}", known[variable].replace(":", "").replace("\n", ""))
+    return template
+
+
+def _append(root: int, path: str, line: str) -> None:
+    resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
+    fd = linux.openat2(root, path, flags, resolve, 0o644)
+    try:
+        size = os.fstat(fd).st_size
+        begun = bool(size) and os.pread(fd, 1, size - 1) != b"\n"
+        os.write(fd, (b"\n" if begun else b"") + line.encode("utf-8", "surrogateescape") + b"\n")
+    finally:
+        os.close(fd)

@@ -164,7 +164,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--no-trunc", FLAG, "", "Do not shorten ids."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
         ),
-        operands="[CONTAINER...]", most=-1, 
+        operands="[CONTAINER...]", most=-1,
         about="Of its control group where it has one; else added up from /proc: memory is what is resident in all its processes, and "
         "of the disk only what those that live have used.",
         examples=(("sbx stats", ""), ("sbx stats --no-stream --format '{{.Name}} {{.MemPerc}} {{.NetIO}}'", "")),

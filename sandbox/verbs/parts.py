@@ -1,24 +1,10 @@
 """Options that several verbs share.  (cold)"""
 
-from sandbox.options import FLAG, VALUE, Option, group
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
+from sandbox.options import FLAG, VALUE, Option, Switch, group
 
 JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
 FORCE = Option("-f --force", FLAG, "", "Do not ask.")
 QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.", group="Output")
-
-
-class Switch(Option):
-    """A flag that need not be given: True for `--flag` and `--flag=true`, False for `--flag=false`, else None."""
-
-    __slots__ = ()
-
-    def blank(self) -> "Any":
-        return None
 
 
 def tls_verify(prefix: str = "") -> Switch:

@@ -62,7 +62,7 @@ def test_all_values(limited):
     assert done.stdout.splitlines()[-1] == "0::/"
 
 
-def test_out_of_memory_is_said_in_words(limited):
+def test_R54_out_of_memory_is_said_in_words(limited):
     done = limited(f"{HOG}; echo after", "-m", "32m")
     assert done.returncode == 0
     assert done.stdout.split()[-1] == "after"
@@ -78,7 +78,7 @@ def test_out_of_memory_of_the_command_itself(limited):
     assert done.stderr.endswith("1 process killed: `tail`\n")
 
 
-def test_pids(limited):
+def test_R54_pids(limited):
     done = limited("for n in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait", "--pids-limit", "5")
     assert "can't fork" in done.stderr
 
@@ -147,7 +147,8 @@ def test_pause_update_and_exec(sbx, busybox_rootfs, place, no_leftovers, userns)
     assert sbx("update", "-m", "96m", "--pids-limit", "30", "life").returncode == 0
     done = sbx("exec", "life", "sh", "-c", "cd /sys/fs/cgroup; cat memory.max pids.max")
     assert (done.returncode, done.stdout) == (0, "100663296\n30\n")
-    done = sbx("stats", "--no-stream", "--format", "{{.MemLimit}} {{.MemUsageBytes}} {{.PIDs}} {{.CPUNano}} {{.BlockIO}}", "life")
+    template = "{{.MemLimit}} {{.MemUsageBytes}} {{.PIDs}} {{.CPUNano}} {{.BlockIO}}"
+    done = sbx("stats", "--no-stream", "--format", template, "life")
     limit, memory, pids, cpu, block = done.stdout.split(maxsplit=4)
     assert (limit, block != "-- / --\n") == ("100663296", True)
     assert 0 < int(memory) < 100663296 and 1 <= int(pids) <= 4 and int(cpu) > 0
