@@ -373,7 +373,10 @@ def _mounts(
     for text in opts["tmpfs"]:
         reader.tmpfs(text)
     for text in opts["device"]:
-        reader.device(text)
+        if text.startswith("/"):
+            reader.device(text)
+    if opts["gpus"] or any(not text.startswith("/") for text in opts["device"]):
+        _described_devices(spec, opts, reader)
     if opts["tz"]:
         reader.time_zone(opts["tz"])
     reader.finish()
@@ -381,6 +384,18 @@ def _mounts(
         wanted = [(name, anonymous) for name, anonymous, _ in reader.named.values()]
         thrown_away = bool(opts["rm"] or not (opts["detach"] or opts["name"]))
         cold.call("sandbox.life.volumes:ensure", wanted, container.maps, container.id, thrown_away)
+
+
+def _described_devices(spec: "dict[str, Any]", opts: "Options", reader: volumes.Reader) -> None:
+    """`--device vendor.com/class=name` and --gpus: see life/cdi.py."""
+    names = [text for text in opts["device"] if not text.startswith("/")]
+    found = cold.call("sandbox.life.cdi:resolve", names, opts["gpus"])
+    for source, destination in found["devices"]:
+        reader.device(f"{source}:{destination}")
+    for source, destination, options in found["mounts"]:
+        reader.bind(source, destination, options)
+    for entry in found["env"]:
+        oci.set_environment(spec, *entry.partition("=")[::2])
 
 
 def _host_ipc(spec: "dict[str, Any]") -> None:
