@@ -3,9 +3,8 @@
 import datetime
 from typing import Any
 
-from sandbox.cli.rows import table
-from sandbox.image.describe import age, human_size, json_text, moment, show
-from sandbox.image.goformat import render
+from sandbox.cli.rows import table, templated
+from sandbox.image.describe import age, human_size, json_text, moment
 from sandbox.image.store import Store
 from sandbox.registry.local import find
 
@@ -77,8 +76,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         for cell in cells:
             print(cell["ID"])
     elif template:
-        for cell in cells:
-            print(show(render(template.removeprefix("table "), cell)))
+        templated(template, cells)
     else:
         table(_COLUMNS, cells)
     return 0

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sandbox.errors import SandboxError, printable
+from sandbox.cli.rows import table, templated
+from sandbox.errors import SandboxError
 from sandbox.image import reference
-from sandbox.image.describe import json_text, show
-from sandbox.image.goformat import render
+from sandbox.image.describe import json_text
 from sandbox.registry.access import Access
 from sandbox.registry.client import Client
 from sandbox.registry.login import search
@@ -13,15 +13,6 @@ from sandbox.registry.login import search
 _COLUMNS = (("NAME", "Name"), ("DESCRIPTION", "Description"))
 _TAG_COLUMNS = (("NAME", "Name"), ("TAG", "Tag"))
 _SHORT = 44  # characters of a description
-
-
-def _table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str], ...]) -> None:
-    if not rows:
-        return
-    lines = [[title for title, _ in columns]] + [[printable(str(row[key])) for _, key in columns] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _limit(text: str) -> int:
@@ -50,8 +41,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if template == "json":
         print(json_text(rows))
     elif template:
-        for row in rows:
-            print(show(render(template.removeprefix("table "), row)))
-    else:
-        _table(rows, columns)
+        templated(template, rows)
+    elif rows:
+        table(columns, rows)
     return 0

@@ -3,10 +3,9 @@
 from typing import Any
 
 from sandbox import state
-from sandbox.cli.rows import table
+from sandbox.cli.rows import table, templated
 from sandbox.image import listing
-from sandbox.image.describe import human_size, json_text, show
-from sandbox.image.goformat import render
+from sandbox.image.describe import human_size, json_text
 from sandbox.image.prune import held
 from sandbox.image.store import Store
 from sandbox.image.usage import per_image, whole
@@ -45,8 +44,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     elif template == "json":
         print(json_text(rows))
     elif template:
-        for row in rows:
-            print(show(render(template.removeprefix("table "), row)))
+        templated(template, rows)
     else:
         table(_COLUMNS, rows)
     return 0

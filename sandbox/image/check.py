@@ -18,8 +18,9 @@ from sandbox.image.archive import Layer
 from sandbox.image.compare import difference
 from sandbox.image.files import FolderFiles, blob_name
 from sandbox.image.lanes import Job, work
-from sandbox.image.layers import clear_folder, short
+from sandbox.image.layers import short
 from sandbox.image.layout import content_lock
+from sandbox.image.owned import clear_folder
 from sandbox.image.store import Store
 
 _PIECE = 1 << 20
@@ -170,7 +171,7 @@ def repair(check: Check, sweep_volumes: Callable[[], None]) -> list[Finding]:
     for found in broken:
         if found.what == "blob":
             store.layout.remove(found.name)
-    _forget_records(store)
+    store.forget_records()
     gone = _broken_images(store)
     store.layout.change(lambda old: [entry for entry in old if entry.get("digest") not in gone])
     for found in broken:
@@ -203,12 +204,6 @@ def _remove_odd(path: str, start: str) -> None:
                     clear_folder(fd, name)
         finally:
             os.close(fd)
-
-
-def _forget_records(store: Store) -> None:
-    with contextlib.suppress(OSError):
-        for name in os.listdir(store.records):
-            os.unlink(f"{store.records}/{name}")
 
 
 def _broken_images(store: Store) -> set[str]:

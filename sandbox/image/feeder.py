@@ -1,31 +1,22 @@
-"""A child that reads a blob, hashes it, decompresses it and writes the plain bytes to a pipe.  (cold)
+"""What a feeder of `lanes` does with one blob: hash, copy, decompress, hash again, hand on.  (cold)
 
-    feeder (host ids)                                  consumer (caller, or the unpacker in its user namespace)
-      blob --> sha256, size --> copy to `tee`
-           --> decompress --> sha256 (diff id) --pipe-->  tar headers, files
-      result ("ok", facts) or ("error", ...)  --pipe-->  `finish`, after end of file on the first pipe
+    blob --> sha256, size --> copy to `tee`
+         --> decompress --> sha256 (diff id) --> `write`
 
-Two processes: hashing and decompressing take as long as writing files, so both processors work.  The consumer must
-call `finish` before it believes what it has read.
+Whoever reads what is handed on must not believe it before the facts are there: they come last.
 """
 
-import fcntl
 import hashlib
 import os
-import select
-import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-from sandbox import linux
 from sandbox.errors import SandboxError
 from sandbox.image import limits
 from sandbox.image.compression import decompressed, kind
-from sandbox.results import receive_result, send_result
+from sandbox.image.layout import room_hint
 
-_F_SETPIPE_SZ = 1031
-_PIPE = 1 << 20
 _STEP = 8 << 20
 STOPPED = "its reader stopped"
 
@@ -84,86 +75,13 @@ def write_back(fd: int, end: int, size: int) -> None:
         os.posix_fadvise(fd, 0, end, os.POSIX_FADV_DONTNEED)
 
 
-class Feeder:
-    """Runs from construction to `finish` or `stop`; `file` is the plain stream."""
-
-    def __init__(
-        self, pieces: Callable[[], Iterator[bytes]], expected: Expected, what: str, tee: int = -1, label: str = ""
-    ) -> None:
-        plain_read, plain_write = os.pipe()
-        self._result, result_write = os.pipe()
-        try:
-            fcntl.fcntl(plain_write, _F_SETPIPE_SZ, _PIPE)
-        except OSError:
-            pass  # the user's pipe budget is used up: slower, no harm
-        parent = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
-            code = 1
-            try:
-                linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-                if os.getppid() == parent:
-                    os.close(plain_read)
-                    os.close(self._result)
-                    send_result(result_write, lambda: _feed(pieces(), plain_write, tee, expected, what, label))
-                    code = 0
-            finally:
-                os._exit(code)
-        os.close(plain_write)
-        os.close(result_write)
-        self.fd = plain_read
-        self.file: BinaryIO = open(plain_read, "rb", buffering=1 << 18)  # closed in `stop`
-
-    def finish(self) -> dict[str, Any]:
-        """{"digest", "size", "diff_id", "plain", "kind"} of the whole blob; its SandboxError when it is not as expected."""
-        self.file.close()
-        try:
-            facts: dict[str, Any] = receive_result(self._result)
-            return facts
-        finally:
-            self.stop()
-
-    def told(self, seconds: float) -> bool:
-        """Whether `finish` would answer within this time; the child may be waiting for a stdin that says nothing."""
-        self.file.close()
-        return bool(select.select([self._result], [], [], seconds)[0])
-
-    def stop(self) -> None:
-        """End the child; harmless after `finish`."""
-        if self._pid:
-            self.file.close()
-            os.close(self._result)
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
-
-
-def consume(feeder: Feeder, function: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
-    """(result of `function`, facts): a consumer that fails because the blob is broken fails with the blob's error."""
-    try:
-        value = function()
-    except BaseException:
-        if not feeder.told(2):
-            raise
-        try:
-            feeder.finish()
-        except SandboxError as cause:
-            if cause.detail != STOPPED:
-                raise cause from None
-        raise
-    return value, feeder.finish()
-
-
-def _feed(pieces: Iterator[bytes], out: int, tee: int, expected: Expected, what: str, label: str) -> dict[str, Any]:
-    facts = pump(pieces, lambda piece: write_all(out, piece), tee, expected, what, label)
-    os.close(out)
-    return facts
-
-
 def pump(
     pieces: Iterator[bytes], write: Callable[[bytes], None], tee: int, expected: Expected, what: str, label: str = ""
 ) -> dict[str, Any]:
-    """Stored bytes to `tee` (-1: nowhere), plain bytes to `write`, both hashed; facts as `Feeder.finish` has them."""
+    """Stored bytes to `tee` (-1: nowhere), plain bytes to `write`, both hashed.
+
+    {"digest", "size", "diff_id", "plain", "kind"} of the whole blob; its SandboxError when it is not as expected.
+    """
     progress = Progress(label, expected.size)
     try:
         return _pump(pieces, write, tee, expected, what, progress)
@@ -192,8 +110,7 @@ def _pump(
                     write_all(tee, piece)
                     write_back(tee, counts["stored"], len(piece))
                 except OSError as found:
-                    hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
-                    raise SandboxError.of("copy layer", what, found, hint) from None
+                    raise SandboxError.of("copy layer", what, found, room_hint(found)) from None
             progress.step(counts["stored"])
             yield piece
 

@@ -12,7 +12,8 @@ from sandbox import linux
 from sandbox.errors import SandboxError
 from sandbox.image import limits
 from sandbox.image.compression import decompressed, kind
-from sandbox.image.tarstream import TarError, TarStream, error, split_name
+from sandbox.image.tarheader import TarError, error, split_name
+from sandbox.image.tarstream import TarStream
 
 _PIECE = 1 << 18
 
@@ -103,10 +104,7 @@ class FolderFiles:
     def pieces(self, name: str) -> Iterator[bytes]:
         fd = self._open(name)
         try:
-            while piece := os.read(fd, _PIECE):
-                yield piece
-        except OSError as found:
-            raise SandboxError.of("read", f"{self.what}/{name}", found) from None
+            yield from stream_pieces(fd, f"{self.what}/{name}")
         finally:
             os.close(fd)
 

@@ -18,7 +18,7 @@ from sandbox.image.files import blob_name
 from sandbox.image.lanes import Job, work
 from sandbox.image.layers import Claim, Layers, short, warned
 from sandbox.image.layout import BlobWriter, Layout, sync_folder
-from sandbox.image.scan import check_ids
+from sandbox.image.scan import check_ids, scan_of
 
 
 class _Blob(BlobWriter):
@@ -114,7 +114,7 @@ class Intake:
         for (number, job), found in zip(jobs.items(), work(list(jobs.values()), self._maps), strict=True):
             checked_kind(found["kind"], job.what)
             warnings += warned(job.layer, found)
-            scans[number] = {key: found[key] for key in ("entries", "bytes", "uids", "gids")}
+            scans[number] = scan_of(found)
             kept[number] = self._stored(job.layer, found) if copy else job.layer
         places = [first[layer.digest or layer.diff_id] for layer in wanted]
         found_of = [scans[place] for place in places]

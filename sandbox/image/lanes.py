@@ -28,7 +28,7 @@ from sandbox.errors import SandboxError, tell
 from sandbox.image.archive import Layer
 from sandbox.image.feeder import STOPPED, Expected, pump, write_all
 from sandbox.image.scan import scan
-from sandbox.image.tarstream import TarError
+from sandbox.image.tarheader import TarError
 from sandbox.image.unpack import unpack
 from sandbox.results import receive_result, send_result
 
@@ -47,6 +47,7 @@ class Job(NamedTuple):
     tee: int = -1
     label: str = ""  # of the progress on a terminal
     line: str = ""  # told when it begins
+    must_end: bool = False  # one that is only read; see `scan`
 
 
 class _Frames(io.RawIOBase):
@@ -183,7 +184,7 @@ def _take(fd: int, jobs: list[Job], maps: dict[str, Any]) -> dict[int, dict[str,
         if job.folder >= 0:
             found[number] = unpack(job.folder, file, job.what, maps)
         else:
-            found[number] = {"warnings": [], **scan(file, job.what)}
+            found[number] = {"warnings": [], **scan(file, job.what, must_end=job.must_end)}
     return found
 
 

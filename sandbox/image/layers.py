@@ -10,19 +10,18 @@ between open and lock).
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sandbox import idmap, linux, trees, userns
+from sandbox import linux
 from sandbox.errors import SandboxError, printable, tell
 from sandbox.image.archive import Layer
-from sandbox.image.layout import try_lock
+from sandbox.image.layout import room_hint, try_lock
+from sandbox.image.owned import FOLDER, empty, give_to_root_of
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW, _OLD = ".new-", ".old-"
 
 
@@ -41,10 +40,7 @@ def _same(fd: int, path: str) -> bool:
 
 
 def _error(step: str, subject: str, found: OSError) -> SandboxError:
-    hint = ""
-    if found.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
-    return SandboxError.of(step, subject, found, hint)
+    return SandboxError.of(step, subject, found, room_hint(found))
 
 
 class Claim(NamedTuple):
@@ -114,8 +110,8 @@ class Layers:
             claim = Claim(temporary, final, fd, -1)
             try:
                 os.mkdir("fs", 0o755, dir_fd=fd)
-                claim = claim._replace(folder=os.open("fs", _FOLDER, dir_fd=fd))
-                _give_to_root_of(claim.folder, maps)
+                claim = claim._replace(folder=os.open("fs", FOLDER, dir_fd=fd))
+                give_to_root_of(claim.folder, maps)
             except BaseException:
                 self.abandon([claim])
                 raise
@@ -158,7 +154,7 @@ class Layers:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(temporary, 0o700)
             try:
-                fd = os.open(temporary, _FOLDER)
+                fd = os.open(temporary, FOLDER)
             except FileNotFoundError:
                 continue
             if not wait and not try_lock(fd, fcntl.LOCK_EX):
@@ -173,7 +169,7 @@ class Layers:
                 return -1
             if _same(fd, temporary):
                 if os.listdir(fd):
-                    _empty(fd)  # its maker was killed
+                    empty(fd)  # its maker was killed
                 return fd
             os.close(fd)
 
@@ -190,7 +186,7 @@ class Layers:
         """Descriptor with LOCK_EX on a layer nobody uses; -1 when it is in use, -2 when it is gone."""
         path = f"{self.folder}/{name}"
         try:
-            fd = os.open(path, _FOLDER)
+            fd = os.open(path, FOLDER)
         except FileNotFoundError:
             return -2
         if not try_lock(fd, fcntl.LOCK_EX):
@@ -221,7 +217,7 @@ class Layers:
         for name in names:
             path = f"{self.folder}/{name}"
             with contextlib.suppress(OSError, SandboxError):
-                fd = os.open(path, _FOLDER)
+                fd = os.open(path, FOLDER)
                 try:
                     if try_lock(fd, fcntl.LOCK_EX) and _same(fd, path):
                         _remove(path, fd)
@@ -229,78 +225,8 @@ class Layers:
                     os.close(fd)
 
 
-def _host_id(entries: list[tuple[int, int, int]], inside: int) -> int:
-    for first, outside, count in entries:
-        if first <= inside < first + count:
-            return outside + inside - first
-    raise SandboxError(
-        "map ids", str(inside), detail="this id is not mapped", hint="map id 0 with --uidmap and --gidmap"
-    )
-
-
-def _inside_id(entries: list[tuple[int, int, int]], host: int) -> int:
-    for first, outside, count in entries:
-        if outside <= host < outside + count:
-            return first + host - outside
-    raise SandboxError(
-        "map ids", str(host), detail="this id is not one of yours", hint="see /etc/subuid and /etc/subgid"
-    )
-
-
-def _give_to_root_of(fs: int, maps: dict[str, Any]) -> None:
-    """Make the map's root the owner of the empty folder: only then has it any right there."""
-    uid, gid = _host_id(maps["uid"], 0), _host_id(maps["gid"], 0)
-    now = os.fstat(fs)
-    if (uid, gid) == (now.st_uid, now.st_gid):
-        return
-    if os.geteuid() == 0:
-        os.fchown(fs, uid, gid)
-        return
-    ordinary = idmap.resolve()
-    inside = _inside_id(ordinary["uid"], uid), _inside_id(ordinary["gid"], gid)
-    userns.call(ordinary, lambda: os.fchown(fs, *inside))
-
-
-def _as_owner(function: Callable[[], None]) -> None:
-    """Run `function` where files of all the caller's subordinate ids can be removed."""
-    if os.geteuid() == 0:
-        function()
-    else:
-        userns.call(idmap.resolve(), function)
-
-
-def _clear(fd: int) -> None:
-    for name in os.listdir(fd):
-        trees.remove(name, fd)
-
-
-def _empty(fd: int) -> None:
-    """Empty a layer's outer folder, by descriptor.  Its `fs` may belong to a subordinate id, as may all in it."""
-    for name in os.listdir(fd):
-        clear_folder(fd, name)
-
-
-def clear_folder(fd: int, name: str) -> None:
-    """Remove `name` of the caller's own folder `fd`; it may belong to a subordinate id, as may all in it."""
-    try:
-        inner = os.open(name, _FOLDER, dir_fd=fd)
-    except OSError as found:
-        if found.errno in (errno.ENOTDIR, errno.ELOOP):
-            os.unlink(name, dir_fd=fd)
-        else:
-            # Mode 0 and not ours: its owner's root can.
-            _as_owner(lambda: trees.remove(name, fd))
-        return
-    try:
-        _as_owner(lambda: _clear(inner))
-    finally:
-        os.close(inner)
-    # The outer folder is the caller's, so the caller may remove what is in it.
-    os.rmdir(name, dir_fd=fd)
-
-
 def _remove(path: str, fd: int) -> None:
-    _empty(fd)
+    empty(fd)
     os.rmdir(path)
 
 

@@ -44,6 +44,20 @@ def try_lock(fd: int, how: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def idle(path: str) -> Iterator[bool]:
+    """Whether nobody holds a lock on a file or folder, nor gets one meanwhile; False when it is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        yield try_lock(fd, fcntl.LOCK_EX)
+    finally:
+        os.close(fd)
+
+
 class BlobWriter:
     """A blob that is being written to `fd`; `commit` makes it visible, `abandon` removes it."""
 
@@ -94,11 +108,16 @@ class BlobWriter:
             self.fd = -1
 
 
-def _write_error(path: str, error: OSError) -> SandboxError:
-    hint = ""
+def room_hint(error: OSError) -> str:
+    """The hint for a full disk or quota, "" for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
-    elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
+    return ""
+
+
+def _write_error(path: str, error: OSError) -> SandboxError:
+    hint = room_hint(error)
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         hint = "set SBX_STORE to a directory that you can write"
     return SandboxError("write image store", path, error.errno or 0, hint=hint)
 
@@ -200,20 +219,9 @@ class Layout:
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(folder):
                 if name.startswith(_NEW):
-                    self._sweep_blob(f"{folder}/{name}")
-
-    @staticmethod
-    def _sweep_blob(path: str) -> None:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            if try_lock(fd, fcntl.LOCK_EX):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-        finally:
-            os.close(fd)
+                    with idle(f"{folder}/{name}") as alone, contextlib.suppress(FileNotFoundError):
+                        if alone:
+                            os.unlink(f"{folder}/{name}")
 
     # -- index --
 

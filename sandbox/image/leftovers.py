@@ -5,7 +5,7 @@ import os
 
 from sandbox import containers, state
 from sandbox.errors import SandboxError, report
-from sandbox.image.layout import try_lock
+from sandbox.image.layout import idle, try_lock
 
 
 def ended(root: str) -> list[state.Known]:
@@ -49,14 +49,8 @@ def volumes(root: str) -> list[tuple[str, str, str]]:
 
 def ownerless(path: str) -> bool:
     """Whether nobody holds a lock on a file or folder."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return try_lock(fd, fcntl.LOCK_EX)
-    finally:
-        os.close(fd)
+    with idle(path) as alone:
+        return alone
 
 
 def remove(known: state.Known, maps: "dict[str, object]") -> int:

@@ -5,9 +5,10 @@ import os
 
 from sandbox import state
 from sandbox.errors import SandboxError
-from sandbox.image.layers import clear_folder
+from sandbox.image.content import OURS
+from sandbox.image.owned import clear_folder
 from sandbox.image.prune import held
-from sandbox.image.store import OURS, Store
+from sandbox.image.store import Store
 
 
 def reset(store: Store) -> None:

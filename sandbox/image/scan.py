@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 from sandbox import idmap
 from sandbox.errors import SandboxError
 from sandbox.image import limits
-from sandbox.image.tarstream import Entry, TarError, TarStream, error as tar_error, split_name
+from sandbox.image.tarheader import Entry, TarError, error as tar_error, split_name
+from sandbox.image.tarstream import TarStream
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -82,6 +83,11 @@ def scan(file: BinaryIO, what: str, *, must_end: bool = False) -> dict[str, Any]
     except TarError as found:
         raise tar_error("read layer", what, found) from None
     return seen.facts(stream)
+
+
+def scan_of(found: dict[str, Any]) -> dict[str, Any]:
+    """What `scan` says, out of a record that says more: what is remembered of a blob."""
+    return {key: found[key] for key in ("entries", "bytes", "uids", "gids")}
 
 
 def fits(seen: Seen, maps: dict[str, Any]) -> bool:

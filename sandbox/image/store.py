@@ -1,30 +1,20 @@
-"""The image store: find images by name, take new ones in, remove what nobody needs.  (cold)
-
-Whoever adds or uses content holds the content lock shared; whoever sweeps holds it alone.  So a blob that is there but
-not yet in index.json is never swept under the feet of its writer, and a prepared record never names a layer that a
-sweep has just removed.
-"""
+"""The image store: find images by name, take new ones in, remove them.  (cold)"""
 
 import contextlib
-import fcntl
 import os
-import re
-import stat
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sandbox import cache, paths, state
+from sandbox import cache
 from sandbox.errors import SandboxError, tell
-from sandbox.image import limits, manifest, reference
+from sandbox.image import manifest, reference
 from sandbox.image.archive import Image, Layer, entry_name, every_image, layer_type, make_manifest, oci_image
-from sandbox.image.files import blob_name, verified
-from sandbox.image.layers import Layers, hexes, short
-from sandbox.image.layout import BlobWriter, Layout, content_lock, try_lock
+from sandbox.image.content import WAIT, Content
+from sandbox.image.files import blob_name
+from sandbox.image.layers import short
+from sandbox.image.layout import BlobWriter, content_lock
 
 SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
-OURS = {"oci-layout", "index.json", "blobs", "layers", "images", "containers", "volumes", "secrets"}
-_WAIT = 10.0  # seconds that a sweep waits for a load to end
 
 
 class Stored(NamedTuple):
@@ -42,30 +32,8 @@ def repository(name: str) -> str:
         return ""
 
 
-def _private(root: str) -> None:
-    """The store must be the caller's own and closed to others: it holds set-uid files of subordinate ids."""
-    paths.private_directory(root)
-    mode = stat.S_IMODE(os.stat(root).st_mode)
-    if mode & 0o077:
-        foreign = {name for name in os.listdir(root) if not name.startswith(".")} - OURS
-        if foreign:
-            raise SandboxError(
-                "use directory", root, detail="others can read it, and it is no image store (it holds other files)",
-                hint="set SBX_STORE to an empty directory",
-            )  # fmt: skip
-        os.chmod(root, 0o700)
-
-
-class Store:
-    """The store at `root`, made when it is not there."""
-
-    def __init__(self, root: str = "") -> None:
-        self.root = os.path.abspath(root or paths.store())
-        _private(self.root)
-        self.layout = Layout(self.root)
-        self.layers = Layers(self.root)
-        self.layout.create()
-        self.records = f"{self.root}/images"
+class Store(Content):
+    """Images by name, on top of the content that they are made of."""
 
     # -- find --
 
@@ -143,18 +111,6 @@ class Store:
         known = cache.get(self.records, f"scan|{layer.digest}") if layer.digest else None
         return int(known["bytes"]) if known else layer.size
 
-    def pinned(self) -> dict[str, list[str]]:
-        """Layers (folder names) that containers on disk are made from, running or not; the containers' ids."""
-        found: dict[str, list[str]] = {}
-        folder = f"{self.root}/containers"
-        with contextlib.suppress(FileNotFoundError):
-            for container in os.listdir(folder):
-                spec = state.read(f"{folder}/{container}", "spec")
-                text = spec[0].get("annotations", {}).get("dev.sbx.layers", "") if spec else ""
-                for name in re.findall(rf"{re.escape(self.layers.folder)}/([^/\n]+)/fs", text):
-                    found.setdefault(name, []).append(container)
-        return found
-
     # -- take in --
 
     def scanned(self, layer: Layer, label: str = "") -> dict[str, Any]:
@@ -163,15 +119,11 @@ class Store:
         ours = bool(layer.digest) and self.layout.has(layer.digest, layer.size)
         if ours and (known := cache.get(self.records, f"scan|{layer.digest}")):
             return dict(known)
-        from sandbox.image.feeder import Expected, Feeder, consume
-        from sandbox.image.scan import scan
+        from sandbox.image.lanes import Job, work
+        from sandbox.image.scan import scan_of
 
-        what = short(layer.diff_id)
-        feeder = Feeder(layer.pieces, Expected(layer.digest, layer.size, layer.diff_id), what, label=label)
-        try:
-            found: dict[str, Any] = consume(feeder, lambda: scan(feeder.file, what))[0]
-        finally:
-            feeder.stop()
+        [told] = work([Job(layer, short(layer.diff_id), label=label)], {})
+        found = scan_of(told)
         if ours:
             cache.put(self.records, f"scan|{layer.digest}", found, [path])
         return found
@@ -182,24 +134,19 @@ class Store:
         if layer.digest and self.layout.has(layer.digest, layer.size):
             here = layer._replace(pieces=lambda: files.pieces(blob_name(layer.digest)))
             return here, self.scanned(here, label)
-        from sandbox.image.feeder import Expected, Feeder, consume
         from sandbox.image.intake import checked_kind
-        from sandbox.image.scan import scan
+        from sandbox.image.lanes import Job, work
+        from sandbox.image.scan import scan_of
 
         what = short(layer.diff_id) or "layer"
         writer = BlobWriter(self.root)
         try:
-            expected = Expected(layer.digest, layer.size, layer.diff_id)
-            feeder = Feeder(layer.pieces, expected, what, tee=writer.fd, label=label)
-            try:
-                found, facts = consume(feeder, lambda: scan(feeder.file, what, must_end=must_end))
-            finally:
-                feeder.stop()
+            [facts] = work([Job(layer, what, tee=writer.fd, label=label, must_end=must_end)], {})
             checked_kind(facts["kind"], what)
             writer.commit(facts["digest"])
         finally:
             writer.abandon()
-        name = blob_name(facts["digest"])
+        name, found = blob_name(facts["digest"]), scan_of(facts)
         cache.put(self.records, f"scan|{facts['digest']}", found, [f"{self.root}/{name}"])
         media_type = layer.media_type or layer_type(facts["kind"])
         here = Layer(facts["digest"], facts["size"], facts["diff_id"], media_type, lambda: files.pieces(name))
@@ -257,7 +204,7 @@ class Store:
         """
         what = stored.names[0] if stored.names else stored.entry.digest
         gone = stored.entry.digest
-        with self.alone(_WAIT) as alone:
+        with self.alone(WAIT) as alone:
             entries = self.layout.raw_entries()
             _, keep = self.reachable([e for e in entries if e.get("digest") != gone])
             pinned = {} if force else self.pinned()
@@ -286,76 +233,6 @@ class Store:
                 self._sweep(None)
             else:
                 tell("another sbx is loading an image; the space is given back by the next `sbx rmi`")
-
-    def reachable(self, entries: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
-        """(digests of blobs, hex diff ids) that these index entries need; SandboxError when one can not be read."""
-        blobs: set[str] = set()
-        layers: set[str] = set()
-        files = self.layout.files()
-
-        def walk(entry: manifest.Descriptor, depth: int) -> None:
-            blobs.add(entry.digest)
-            raw = verified(files, entry.digest, entry.size)
-            if manifest.is_index(raw, entry.media_type, entry.digest):
-                for inner in manifest.parse_index(raw, entry.media_type, entry.digest):
-                    if depth < limits.INDEX_DEPTH and self.layout.has(inner.digest, inner.size):
-                        walk(inner, depth + 1)
-                return
-            if manifest.attestation(entry):
-                blobs.update(part.digest for part in manifest.opaque_parts(raw, entry.digest))
-                return
-            found = manifest.parse_manifest(raw, entry.media_type, entry.digest)
-            blobs.add(found.config.digest)
-            blobs.update(layer.digest for layer in found.layers)
-            config = verified(files, found.config.digest, found.config.size)
-            layers.update(hexes(manifest.parse_config(config, entry.digest, len(found.layers)).diff_ids))
-
-        for raw_entry in entries:
-            walk(manifest.descriptor(raw_entry, self.layout.index_path), 0)
-        return blobs, layers
-
-    def sweep(self, layers: set[str] | None = None, wait: float = _WAIT) -> bool:
-        """Remove temporaries and unreachable blobs and layers (of `layers` only, when given); False when busy."""
-        self.layers.sweep()
-        with self.alone(wait) as alone:
-            if alone:
-                with contextlib.suppress(SandboxError):
-                    self._sweep(layers)
-            return alone
-
-    def _sweep(self, only: set[str] | None) -> None:
-        self.layout.sweep_new()
-        self.layers.sweep()
-        blobs, layers = self.reachable(self.layout.raw_entries())
-        pinned = self.pinned()
-        doomed = [
-            n for n in self.layers.names()
-            if n.partition(".")[0] not in layers and n not in pinned and (only is None or n in only)
-        ]  # fmt: skip
-        dead = [digest for digest in self.layout.blobs() if digest not in blobs]
-        if doomed or dead:
-            # Records first: one that names a removed layer would be believed.
-            with contextlib.suppress(OSError):
-                for name in os.listdir(self.records):
-                    os.unlink(f"{self.records}/{name}")
-        for name in doomed:
-            fd = self.layers.try_hold(name)
-            if fd >= 0:
-                self.layers.remove(name, fd)
-        for digest in dead:
-            self.layout.remove(digest)
-
-    @contextlib.contextmanager
-    def alone(self, wait: float) -> Iterator[bool]:
-        """The content lock for itself, waited for `wait` seconds; False when others hold it."""
-        fd = os.open(f"{self.root}/.content.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            end = time.monotonic() + wait
-            while not (alone := try_lock(fd, fcntl.LOCK_EX)) and time.monotonic() < end:
-                time.sleep(0.05)
-            yield alone
-        finally:
-            os.close(fd)
 
 
 def raw_name(entry: dict[str, Any]) -> str:

@@ -8,110 +8,29 @@ that is what the tools use that made the image.
 
 from typing import BinaryIO
 
-from sandbox.errors import SandboxError
 from sandbox.image import limits
+from sandbox.image.tarheader import (
+    BLOCK,
+    Entry,
+    TarError,
+    decimal,
+    entry_of,
+    number,
+    pax_records,
+    split_name,
+    text,
+    time_of,
+    verify,
+)
 
-BLOCK = 512
 _ZERO = bytes(BLOCK)
 _CHUNK = 1 << 18
-_KINDS = {
-    b"0": "file", b"\0": "file", b"7": "file", b"S": "file", b"1": "link", b"2": "symlink", b"3": "char", b"4": "block",
-    b"5": "dir", b"6": "fifo",
-}  # fmt: skip
-_XATTR = "SCHILY.xattr."
-
-
-class TarError(Exception):
-    """The archive is broken; the caller knows its name."""
-
-    hint = ""
-
-
-class Entry:
-    """One member.  Sizes in bytes, mtime in nanoseconds; `sparse` is [(offset, length)] of the stored parts."""
-
-    __slots__ = (
-        "gid",
-        "kind",
-        "linkname",
-        "mode",
-        "mtime",
-        "name",
-        "parts",
-        "size",
-        "sparse",
-        "stored",
-        "uid",
-        "xattrs",
-    )
-
-    def __init__(self) -> None:
-        self.name = self.linkname = ""
-        self.kind = "file"
-        self.mode = self.uid = self.gid = self.mtime = 0
-        self.size = 0  # of the file as it shall be
-        self.stored = 0  # of its data in the archive
-        self.sparse: list[tuple[int, int]] | None = None
-        self.xattrs: dict[str, bytes] = {}
-        self.parts: list[str] = []  # `name` split by `split_name`
 
 
 def _too_much(why: str, limit: str) -> TarError:
     found = TarError(why)
     found.hint = limits.raised(limit)
     return found
-
-
-def split_name(name: str) -> list[str]:
-    """Path parts without empty ones and dots; TarError for `..`, zero bytes and what no file system can hold."""
-    if "\0" in name or not name:
-        raise TarError("an entry has an empty name or one with a zero byte")
-    parts = [part for part in name.split("/") if part and part != "."]
-    if ".." in parts:
-        raise TarError(f"entry `{name[:200]}` has a `..` in its path")
-    if len(name) > limits.NAME_BYTES or len(parts) > limits.NAME_DEPTH:
-        raise TarError(f"entry `{name[:80]}...` has a name that is too long or too deep")
-    if any(len(part) > 60 and len(part.encode("utf-8", "surrogateescape")) > limits.PART_BYTES for part in parts):
-        raise TarError(f"entry `{name[:80]}...` has a name of more than {limits.PART_BYTES} bytes")
-    return parts
-
-
-def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def _number(raw: bytes) -> int:
-    """A numeric field: octal digits, or base 256 (GNU, star) when the first bit is set."""
-    if raw[0] & 0x80:
-        value = int.from_bytes(raw, "big", signed=False) & ((1 << (8 * len(raw) - 1)) - 1)
-        if raw[0] & 0x40:
-            value -= 1 << (8 * len(raw) - 1)
-        return value
-    digits = raw.strip(b" \0").partition(b"\0")[0].strip()
-    if not digits:
-        return 0
-    try:
-        if not digits.isdigit():
-            raise ValueError
-        return int(digits, 8)
-    except ValueError:
-        raise TarError("a number in a header is no octal number") from None
-
-
-def _decimal(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise TarError(f"{what} is not a number")
-    return int(text)
-
-
-def _time(text: str) -> int:
-    """PAX time, decimal seconds with a fraction, as nanoseconds, exactly."""
-    whole, _, fraction = text.partition(".")
-    sign = -1 if whole.startswith("-") else 1
-    seconds = _decimal(whole.lstrip("-") or "0", "mtime")
-    if fraction and not (fraction.isascii() and fraction.isdigit()):
-        raise TarError("mtime is not a number")
-    return sign * (seconds * 10**9 + int((fraction + "0" * 9)[:9]))
 
 
 class TarStream:
@@ -197,20 +116,20 @@ class TarStream:
                 self.complete = True
                 return None
             flag = block[156:157]
-            self._verify(block)
+            verify(block)
             if flag in (b"x", b"X", b"g", b"L", b"K"):
                 extended += 1
                 if extended > limits.TAR_EXTRA_HEADERS:
                     raise TarError(f"more than {limits.TAR_EXTRA_HEADERS} extended headers for one entry")
                 payload = self._extra(block)
                 if flag in (b"x", b"X"):
-                    self._pax(payload, pax, xattrs, sparse_map)
+                    pax_records(payload, pax, xattrs, sparse_map)
                 elif flag == b"L":
-                    long_name = _text(payload)
+                    long_name = text(payload)
                 elif flag == b"K":
-                    long_link = _text(payload)
+                    long_link = text(payload)
                 continue  # global headers have no effect, as in Go
-            entry = self._entry(block, flag)
+            entry = entry_of(block, flag)
             if long_name is not None:
                 entry.name = long_name
             if long_link is not None:
@@ -218,73 +137,13 @@ class TarStream:
             self._apply(entry, block, flag, pax, xattrs, sparse_map)
             return entry
 
-    @staticmethod
-    def _verify(block: bytes) -> None:
-        told = _number(block[148:156])
-        unsigned = sum(block) - sum(block[148:156]) + 256
-        if told == unsigned:
-            return
-        signed = sum(b - 256 if b > 127 else b for b in block[:148] + block[156:]) + 256  # old Sun and NeXT tars
-        if told != signed:
-            raise TarError("a header has a wrong checksum")
-
     def _extra(self, block: bytes) -> bytes:
-        size = _number(block[124:136])
+        size = number(block[124:136])
         if not 0 <= size <= limits.TAR_EXTRA_BYTES:
             raise TarError(f"an extended header of {size} bytes")
         payload = self._exact(size)
         self._exact(-size % BLOCK)
         return payload
-
-    @staticmethod
-    def _pax(payload: bytes, pax: dict[str, str], xattrs: dict[str, bytes], sparse_map: list[str]) -> None:
-        """Records `LENGTH KEY=VALUE\\n`; LENGTH counts itself."""
-        position = 0
-        while position < len(payload):
-            space = payload.find(b" ", position, position + 10)
-            length = payload[position:space]
-            if space < 0 or not length.isdigit():
-                raise TarError("a PAX record without length")
-            end = position + int(length)
-            record = payload[space + 1 : end]
-            raw_key, equals, value = record.partition(b"=")
-            if not equals or not raw_key or end > len(payload) or not record.endswith(b"\n"):
-                raise TarError("a broken PAX record")
-            position = end
-            value = value[:-1]
-            key = raw_key.decode("utf-8", "surrogateescape")
-            if key.startswith(_XATTR):
-                xattrs[key[len(_XATTR) :]] = value
-                if len(xattrs) > limits.XATTRS:
-                    raise TarError(f"more than {limits.XATTRS} extended attributes")
-                continue
-            if b"\0" in value and key in ("path", "linkpath", "GNU.sparse.name"):
-                raise TarError("a name with a zero byte")
-            text = value.decode("utf-8", "surrogateescape")
-            if key in ("GNU.sparse.offset", "GNU.sparse.numbytes"):
-                sparse_map.append(text)
-            else:
-                pax[key] = text
-
-    def _entry(self, block: bytes, flag: bytes) -> Entry:
-        kind = _KINDS.get(flag)
-        if kind is None:
-            raise TarError(f"an entry of unknown type {flag!r}")
-        entry = Entry()
-        entry.kind = kind
-        entry.name = _text(block[:100])
-        entry.mode = _number(block[100:108]) & 0o7777
-        entry.uid = _number(block[108:116])
-        entry.gid = _number(block[116:124])
-        entry.size = entry.stored = _number(block[124:136])
-        entry.mtime = _number(block[136:148]) * 10**9
-        entry.linkname = _text(block[157:257])
-        if block[257:263] == b"ustar\0":
-            end = 476 if block[508:512] == b"tar\0" else 500  # star keeps times behind a shorter prefix
-            prefix = _text(block[345:end])
-            if prefix:
-                entry.name = f"{prefix}/{entry.name}"
-        return entry
 
     def _apply(
         self,
@@ -300,13 +159,13 @@ class TarStream:
             entry.name = pax.get("path") or entry.name
             entry.linkname = pax.get("linkpath") or entry.linkname
             if "size" in pax:
-                entry.size = entry.stored = _decimal(pax["size"], "size")
+                entry.size = entry.stored = decimal(pax["size"], "size")
             if "uid" in pax:
-                entry.uid = _decimal(pax["uid"], "uid")
+                entry.uid = decimal(pax["uid"], "uid")
             if "gid" in pax:
-                entry.gid = _decimal(pax["gid"], "gid")
+                entry.gid = decimal(pax["gid"], "gid")
             if "mtime" in pax:
-                entry.mtime = _time(pax["mtime"])
+                entry.mtime = time_of(pax["mtime"])
         entry.xattrs = xattrs
         if flag in (b"0", b"\0", b"7") and entry.name.endswith("/"):
             entry.kind = "dir"  # as tar wrote them before there was a type for it
@@ -338,11 +197,11 @@ class TarStream:
         def take(raw: bytes, count: int) -> None:
             for at in range(0, 24 * count, 24):
                 if raw[at + 12 : at + 24].strip(b"\0 "):
-                    found.append((_number(raw[at : at + 12]), _number(raw[at + 12 : at + 24])))
+                    found.append((number(raw[at : at + 12]), number(raw[at + 12 : at + 24])))
 
         take(block[386:482], 4)
         extended = block[482]
-        entry.size = _number(block[483:495])
+        entry.size = number(block[483:495])
         while extended:
             more = self._exact(BLOCK)
             take(more, 21)
@@ -355,11 +214,11 @@ class TarStream:
         if "GNU.sparse.name" in pax:
             entry.name = pax["GNU.sparse.name"]
         if pax.get("GNU.sparse.major") == "1" and pax.get("GNU.sparse.minor") == "0":
-            entry.size = _decimal(pax.get("GNU.sparse.realsize", ""), "sparse size")
+            entry.size = decimal(pax.get("GNU.sparse.realsize", ""), "sparse size")
             numbers = self._map_in_data()
         elif "GNU.sparse.map" in pax or sparse_map:
-            entry.size = _decimal(pax.get("GNU.sparse.size", ""), "sparse size")
-            numbers = [_decimal(n, "sparse map") for n in (sparse_map or pax["GNU.sparse.map"].split(","))]
+            entry.size = decimal(pax.get("GNU.sparse.size", ""), "sparse size")
+            numbers = [decimal(n, "sparse map") for n in (sparse_map or pax["GNU.sparse.map"].split(","))]
         else:
             return
         if len(numbers) % 2:
@@ -377,11 +236,11 @@ class TarStream:
             raw += block
             head, newline, _ = raw.partition(b"\n")
             if newline:
-                count = _decimal(head.decode("ascii", "replace"), "sparse map")
+                count = decimal(head.decode("ascii", "replace"), "sparse map")
                 if count > limits.SPARSE_PARTS:
                     raise TarError("a sparse file of too many parts")
                 wanted = 1 + 2 * count
-        return [_decimal(line.decode("ascii", "replace"), "sparse map") for line in raw.split(b"\n")[1:wanted]]
+        return [decimal(line.decode("ascii", "replace"), "sparse map") for line in raw.split(b"\n")[1:wanted]]
 
     def _set_sparse(self, entry: Entry, found: list[tuple[int, int]]) -> None:
         if len(found) > limits.SPARSE_PARTS:
@@ -395,8 +254,3 @@ class TarStream:
         if end > entry.size or entry.size < 0 or total != self._left:
             raise TarError("a sparse map that does not fit its file")
         entry.sparse = [part for part in found if part[1]]
-
-
-def error(step: str, subject: str, found: TarError) -> SandboxError:
-    """`found` as every command shows it."""
-    return SandboxError(step, subject, detail=str(found), hint=found.hint)

@@ -1,8 +1,7 @@
 """Write one layer's entries below one folder, in overlay form; runs in a child that is root of a user namespace.  (cold)
 
-Confinement: every parent is opened by openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) below the layer's own folder and
-used by descriptor, every leaf is made new (O_EXCL, O_NOFOLLOW) after what was there has been removed.  A name can not
-leave the folder whatever links lie in it, and what lies outside is never opened.
+Confinement: every parent is a descriptor from `inside`, every leaf is made new (O_EXCL, O_NOFOLLOW) after what was there has
+been removed.
 
 Overlay form (kernel: Documentation/filesystems/overlayfs.rst, with `userxattr`): a whiteout is a character device 0:0,
 an opaque folder has the extended attribute user.overlay.opaque=y.
@@ -13,13 +12,14 @@ import os
 import stat
 from typing import Any, BinaryIO
 
-from sandbox import linux, trees
+from sandbox import trees
 from sandbox.errors import SandboxError
+from sandbox.image.inside import FOLDER, Inside, MisplacedError
+from sandbox.image.layout import room_hint
 from sandbox.image.scan import OPAQUE, Seen, fits
-from sandbox.image.tarstream import Entry, TarError, TarStream, error as tar_error, split_name
+from sandbox.image.tarheader import Entry, TarError, error as tar_error, split_name
+from sandbox.image.tarstream import TarStream
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_RESOLVE = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 18
 _CAPABILITY = "security.capability"
@@ -45,78 +45,15 @@ def owner_record(uid: int, gid: int) -> bytes:
     return b"".join(tag + varint(value) for tag, value in ((b"\x08", uid), (b"\x10", gid)) if value)
 
 
-class _Misplaced(TarError):
-    """An entry that is well formed, but can not be written where it wants to be."""
-
-
 class Unpacker:
     """Entries of one layer onto the folder `root` (a descriptor); `squash` gives all files to id 0."""
 
     def __init__(self, root: int, *, squash: bool) -> None:
-        self._root = root
+        self._inside = Inside(root)
         self._squash = squash
-        self._parent: tuple[list[str], int] = ([], -1)  # the folder used last: neighbours come one after another
         self._folders: dict[str, int] = {}  # path -> mtime, set when all files are in
         self._skipped: list[str] = []
         self._xattrs_lost: set[str] = set()
-
-    # -- folders --
-
-    def _open_folder(self, parts: list[str], *, make: bool) -> int:
-        """A descriptor of the folder `parts`; symlinks on the way are TarErrors, missing ones are made."""
-        if not parts:
-            return os.dup(self._root)
-        path = "/".join(parts)
-        try:
-            return linux.openat2(self._root, path, _FOLDER, _RESOLVE)
-        except OSError as error:
-            if error.errno == errno.ENOENT and not make:
-                raise
-            if error.errno not in (errno.ENOENT, errno.ENOSYS):
-                raise self._parent_error(path, error) from None
-        return self._walk(parts, make=make)
-
-    def _walk(self, parts: list[str], *, make: bool) -> int:
-        """The same, part by part: makes what is missing, and serves kernels before 5.6."""
-        fd = os.dup(self._root)
-        for part in parts:
-            try:
-                try:
-                    below = os.open(part, _FOLDER, dir_fd=fd)
-                except FileNotFoundError:
-                    if not make:
-                        raise
-                    os.mkdir(part, 0o755, dir_fd=fd)
-                    below = os.open(part, _FOLDER, dir_fd=fd)
-            except OSError as error:
-                raise self._parent_error("/".join(parts), error) from None
-            finally:
-                os.close(fd)
-            fd = below
-        return fd
-
-    @staticmethod
-    def _parent_error(path: str, error: OSError) -> Exception:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            return _Misplaced(f"an entry below `{path[:200]}` goes through something that is not a folder")
-        return error
-
-    def _parent_of(self, parts: list[str], *, make: bool = True) -> int:
-        """Descriptor of the parent, owned by this object and valid until the next call."""
-        wanted = parts[:-1]
-        if self._parent[1] >= 0:
-            if self._parent[0] == wanted:
-                return self._parent[1]
-            os.close(self._parent[1])
-            self._parent = ([], -1)
-        fd = self._open_folder(wanted, make=make)
-        self._parent = (wanted, fd)
-        return fd
-
-    def _forget_parent(self) -> None:
-        if self._parent[1] >= 0:
-            os.close(self._parent[1])
-        self._parent = ([], -1)
 
     def _clear(self, parent: int, leaf: str) -> None:
         """Remove what has the name of a new entry: the later entry wins, as in tar(1)."""
@@ -137,13 +74,13 @@ class Unpacker:
                 self._whiteout(entry.parts, hidden)
         elif not entry.parts:
             if entry.kind != "dir":
-                raise _Misplaced(f"entry `{entry.name[:200]}` replaces the root folder")
-            self._metadata(self._root, entry)
+                raise MisplacedError(f"entry `{entry.name[:200]}` replaces the root folder")
+            self._metadata(self._inside.root, entry)
             self._folders["."] = entry.mtime
         elif entry.kind in ("char", "block"):
             self._skipped.append(entry.name)
         else:
-            getattr(self, f"_{entry.kind}")(entry, self._parent_of(entry.parts), entry.parts[-1], stream)
+            getattr(self, f"_{entry.kind}")(entry, self._inside.parent_of(entry.parts), entry.parts[-1], stream)
 
     def _dir(self, entry: Entry, parent: int, leaf: str, stream: TarStream) -> None:
         was_whiteout = False
@@ -155,7 +92,7 @@ class Unpacker:
                 was_whiteout = stat.S_ISCHR(there.st_mode)
                 os.unlink(leaf, dir_fd=parent)
                 os.mkdir(leaf, 0o700, dir_fd=parent)
-        fd = os.open(leaf, _FOLDER, dir_fd=parent)
+        fd = os.open(leaf, FOLDER, dir_fd=parent)
         try:
             if was_whiteout:
                 # Hidden below and new here: only what this layer puts into it may be seen.
@@ -197,7 +134,7 @@ class Unpacker:
 
     def _symlink(self, entry: Entry, parent: int, leaf: str, stream: TarStream) -> None:
         if not entry.linkname or "\0" in entry.linkname:
-            raise _Misplaced(f"symbolic link `{entry.name[:200]}` has no target")
+            raise MisplacedError(f"symbolic link `{entry.name[:200]}` has no target")
         try:
             os.symlink(entry.linkname, leaf, dir_fd=parent)
         except FileExistsError:
@@ -216,13 +153,13 @@ class Unpacker:
     def _link(self, entry: Entry, parent: int, leaf: str, stream: TarStream) -> None:
         """A second name of a file of this layer.  (The image spec: the target is in the same layer.)"""
         target = split_name(entry.linkname)
-        wrong = _Misplaced(
+        wrong = MisplacedError(
             f"hard link `{entry.name[:200]}` to `{entry.linkname[:200]}`, which is no file of this layer"
         )
         if not target or target == entry.parts:
             raise wrong
         try:
-            source = self._open_folder(target[:-1], make=False)
+            source = self._inside.open(target[:-1], make=False)
         except FileNotFoundError:
             raise wrong from None
         try:
@@ -246,7 +183,7 @@ class Unpacker:
     # -- whiteouts --
 
     def _whiteout(self, parts: list[str], hidden: str) -> None:
-        parent = self._parent_of(parts)
+        parent = self._inside.parent_of(parts)
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
         except FileExistsError:
@@ -255,7 +192,7 @@ class Unpacker:
                 self._set_opaque([*parts[:-1], hidden])
 
     def _set_opaque(self, parts: list[str]) -> None:
-        fd = self._open_folder(parts, make=True)
+        fd = self._inside.open(parts, make=True)
         try:
             os.setxattr(fd, "user.overlay.opaque", b"y")
         finally:
@@ -291,10 +228,10 @@ class Unpacker:
 
     def finish(self) -> list[str]:
         """Times of folders, which each new file in them has changed; the warnings."""
-        self._forget_parent()
+        self._inside.forget_parent()
         for path, mtime in self._folders.items():
             try:
-                fd = self._open_folder([] if path == "." else path.split("/"), make=False)
+                fd = self._inside.open([] if path == "." else path.split("/"), make=False)
             except (OSError, TarError):
                 continue  # a later entry has replaced it
             try:
@@ -344,7 +281,7 @@ def unpack(root: int, file: BinaryIO, what: str, maps: dict[str, Any]) -> dict[s
         stream.drain()
         name = ""
         return {"warnings": unpacker.finish() if unpacker else [], **seen.facts(stream)}
-    except _Misplaced as found:
+    except MisplacedError as found:
         raise tar_error("unpack layer", what, found) from None
     except TarError as found:
         raise tar_error("read layer", what, found) from None
@@ -355,10 +292,8 @@ def unpack(root: int, file: BinaryIO, what: str, maps: dict[str, Any]) -> dict[s
 
 
 def _refused(found: OSError, what: str, name: str) -> SandboxError:
-    hint = ""
-    if found.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space, or set SBX_STORE to a directory on a larger disk; `sbx rmi` removes images"
-    elif found.errno == errno.EINVAL:
+    hint = room_hint(found)
+    if found.errno == errno.EINVAL:
         hint = "an owner or attribute of this entry can not be expressed under this id map"
     elif found.errno == errno.EPERM and not name:
         hint = "the store's file system refuses changes of owner; set SBX_STORE to a local disk"

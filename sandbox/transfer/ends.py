@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from sandbox import idmap
 from sandbox.errors import SandboxError
@@ -65,15 +66,22 @@ def _to_sink(begin: Source, target: Place, plan: Plan, access: Access) -> str:
     # Other places keep what comes plain: nobody has to carry it from there.
     plan = plan._replace(compress_plain=target.transport == "docker" and not plan.preserve)
     sink = sink_of(target, access, begin, plan.family)
-    try:
-        # A file keeps the names that an image has; in a layout or registry it is called what was asked for.
-        names = begin.names if target.transport in ("oci-archive", "docker-archive") and not target.name else []
+    # A file keeps the names that an image has; in a layout or registry it is called what was asked for.
+    names = begin.names if target.transport in ("oci-archive", "docker-archive") and not target.name else []
+    with _finished(sink):
         made = Copy(begin, sink, plan).run(names)
+    return made.digest
+
+
+@contextlib.contextmanager
+def _finished(sink: Sink) -> Iterator[None]:
+    """All of it is written, or nothing is left of it."""
+    try:
+        yield
         sink.finish()
     except BaseException:
         sink.abandon()
         raise
-    return made.digest
 
 
 def _to_store(store: Store, begin: Source, source: Place, target: Place, plan: Plan) -> str:
@@ -104,13 +112,9 @@ def save(names: list[str], target: Place, family: str, shown: str) -> None:
             _, known = sources.setdefault(found.document().digest, (found, []))
             known += [one for one in called if one not in known]
         sink = sink_of(target, Access(), None, family)
-        try:
+        with _finished(sink):
             for source, called in sources.values():
                 Copy(source, sink, Plan(family=family, shown=shown, verb="save")).run(called)
-            sink.finish()
-        except BaseException:
-            sink.abandon()
-            raise
 
 
 def keep_digest(path: str, digest: str) -> None:

@@ -93,10 +93,6 @@ class LayoutSource:
     def blob(self, wanted: Descriptor, offset: int = 0) -> Iterator[bytes]:
         return _from(self._files.pieces(blob_name(wanted.digest)), offset)
 
-    def has(self, wanted: Descriptor) -> bool:
-        """Whether the blob is there: the store keeps one platform of an index."""
-        return self._files.has(blob_name(wanted.digest))
-
     def close(self) -> None: ...
 
 

@@ -19,7 +19,8 @@ from hypothesis import given, settings, strategies as st
 from sandbox.errors import SandboxError
 from sandbox.image import limits, scan
 from sandbox.image.compression import decompressed, kind
-from sandbox.image.tarstream import TarError, TarStream, split_name
+from sandbox.image.tarheader import TarError, split_name
+from sandbox.image.tarstream import TarStream
 from sandbox.image.unpack import owner_record
 
 
