@@ -23,6 +23,12 @@ else:
 SIGINT, SIGPIPE, SIGCHLD = 2, 13, 17
 # What Python sets where there is no locale (PEP 538), in our environment too.
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+_MFD_EXEC, _F_ADD_SEALS, _EVERY_SEAL = (
+    0x10,
+    1033,
+    15,
+)  # memfd_create(2), fcntl(2): of seals, shrinking, growing, writing
+_LIBRARIES = "SBX_LD_LIBRARY_PATH"  # what LD_LIBRARY_PATH was
 # What `sbx` itself takes in front of a verb, as the verb that answers it.
 _INSTEAD_OF_A_VERB = {"--help": "help", "-h": "help", "--version": "version"}
 
@@ -34,6 +40,7 @@ def main() -> "NoReturn":
     _watch_output()
     _hear_of_children()
     _forget_locale()
+    _be_out_of_reach()
     leave(run(sys.argv[1:]))
 
 
@@ -205,6 +212,58 @@ def _forget_locale() -> None:
             return
         if ours:
             del os.environ["LC_CTYPE"]
+
+
+def _be_out_of_reach() -> None:
+    """Where the program of this Python belongs to the caller, become a sealed copy of it in memory, by running it again.
+
+    A command in a sandbox gets at its program for a moment (`#!/proc/self/exe`), and as root inside it is the caller: it
+    could change the file's mode, and in some kernels its content (CVE-2019-5736).  The system's Python is nobody's inside.
+    """
+    uid = os.getuid()
+    if uid == 0:
+        return  # never mapped
+    try:
+        program = os.stat("/proc/self/exe")
+        if program.st_uid != uid and not os.access("/proc/self/exe", os.W_OK):
+            return
+        if program.st_nlink:
+            _run_copy()
+        with open("/proc/self/comm", "w", encoding="utf-8") as file:
+            file.write("python3")  # it would be the number of a descriptor
+    except OSError as error:
+        tell(
+            f"{sys.executable} belongs to you and could not be copied into memory: a command could change it ({error})"
+        )
+    # See _run_copy.
+    before = os.environ.pop(_LIBRARIES, None)
+    if before is not None:
+        os.environ["LD_LIBRARY_PATH"] = before
+        if not before:
+            del os.environ["LD_LIBRARY_PATH"]
+
+
+def _run_copy() -> None:
+    """Run our own command line from the copy; does not return.  OSError: no memory, or the system runs nothing from memory."""
+    import fcntl
+
+    try:
+        copy = os.memfd_create("python3", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _MFD_EXEC)
+    except OSError:  # before Linux 6.3 every one can be run
+        copy = os.memfd_create("python3", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    source = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+    while os.sendfile(copy, source, None, 1 << 30):
+        pass
+    fcntl.fcntl(copy, _F_ADD_SEALS, _EVERY_SEAL)
+    environment = dict(os.environ)
+    # A Python whose library lies beside its program ($ORIGIN) would look for it beside the copy.
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+        library = next((line[line.index("/") : -1] for line in file if "/libpython" in line), "")
+    if library:
+        before = environment.get("LD_LIBRARY_PATH", "")
+        environment[_LIBRARIES] = before
+        environment["LD_LIBRARY_PATH"] = library.rpartition("/")[0] + (f":{before}" if before else "")
+    os.execve(copy, sys.orig_argv, environment)
 
 
 def _switch_on_packages() -> None:

@@ -13,14 +13,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import TREE, Sbx
 
+import sandbox
+
 PYTHON = "/usr/bin/python3"  # the host's own, which `host:` and wrap show
 # Run by an image's `#!/proc/self/exe`, or by a link of that name: it is then sbx's Python that runs inside.
 OVERWRITE = """#!/proc/self/exe
-import errno, json, os
+import errno, fcntl, json, os
 found = {"exe": os.readlink("/proc/self/exe")}
 def attempt(name, function):
     try:
@@ -37,6 +40,10 @@ attempt("times", lambda: os.utime(fd, (1, 1)))
 attempt("owner", lambda: os.fchown(fd, os.getuid(), os.getgid()))
 attempt("attribute", lambda: os.setxattr(fd, "user.sbx", b"x"))
 attempt("library", lambda: os.open(next(w.split()[-1] for w in open("/proc/self/maps") if "/libc" in w), os.O_WRONLY))
+try:
+    found["seals"] = fcntl.fcntl(fd, 1034)
+except OSError:
+    found["seals"] = "none"
 print(json.dumps(found), flush=True)
 # Once more when this program runs no longer and nothing says "text file busy".
 os.set_inheritable(fd, True)
@@ -55,8 +62,8 @@ def container(sbx: Sbx) -> Iterator[Callable[..., str]]:
     """`container(OPTIONS..., IMAGE, COMMAND...)`: one that lives until the test ends; its id."""
     made = []
 
-    def start(*words: str) -> str:
-        done = sbx("run", "-d", *words)
+    def start(*words: str, by: Sbx = sbx) -> str:
+        done = by("run", "-d", *words)
         assert (done.returncode, done.stderr) == (0, "")
         made.append(done.stdout.strip())
         return made[-1]
@@ -66,33 +73,101 @@ def container(sbx: Sbx) -> Iterator[Callable[..., str]]:
         sbx("rm", "-f", id_)
 
 
-@pytest.mark.parametrize("how", ["run", "run-user", "run-init", "wrap", "exec", "exec-user"])
-def test_R03_the_program_of_sbx_can_not_be_changed(
-    how: str, sbx: Sbx, tmp_path: Path, container: Callable[..., str]
-) -> None:
-    """CVE-2019-5736: the image makes the kernel run the tool's own program inside, and opens it for writing."""
+@pytest.fixture
+def attack(sbx: Sbx, tmp_path: Path, container: Callable[..., str]) -> Callable[[str, Sbx], dict[str, Any]]:
+    """`attack(how, sbx)`: what the image could do with the program of sbx; that a file was written to is `written`."""
     work = tmp_path / "work"
     work.mkdir()
     script = work / "script"
     script.write_text(OVERWRITE)
     script.chmod(0o755)
+
+    def run(how: str, by: Sbx) -> dict[str, Any]:
+        volume = ("-v", f"{work}:/work:ro")
+        if how == "wrap":
+            done = by("wrap", "--", str(script), cwd=work)
+        elif how.startswith("exec"):
+            id_ = container(*volume, "host:", "sleep", "100", by=by)
+            done = by("exec", *(["-u", "1000"] if how == "exec-user" else []), id_, "/work/script")
+        else:
+            options = {"run": [], "run-user": ["-u", "1000"], "run-init": ["--init"]}[how]
+            done = by("run", *options, *volume, "host:", "/work/script")
+        first, _, rest = done.stdout.partition("\n")
+        found: dict[str, Any] = json.loads(first)
+        return {**found, "after": rest.strip()}
+
+    return run
+
+
+HOW = ["run", "run-user", "run-init", "wrap", "exec", "exec-user"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_R03_the_program_of_sbx_can_not_be_changed(
+    how: str, sbx: Sbx, attack: Callable[[str, Sbx], dict[str, Any]]
+) -> None:
+    """CVE-2019-5736: the image makes the kernel run the tool's own program inside, and opens it for writing."""
     program = os.path.realpath("/proc/self/exe")
     before = identity(program)
-    volume = ("-v", f"{work}:/work:ro")
-    if how == "wrap":
-        done = sbx("wrap", "--", str(script), cwd=work)
-    elif how.startswith("exec"):
-        id_ = container(*volume, "host:", "sleep", "100")
-        done = sbx("exec", *(["-u", "1000"] if how == "exec-user" else []), id_, "/work/script")
-    else:
-        options = {"run": [], "run-user": ["-u", "1000"], "run-init": ["--init"]}[how]
-        done = sbx("run", *options, *volume, "host:", "/work/script")
-    first, _, rest = done.stdout.partition("\n")
-    found = json.loads(first)
-    assert found.pop("exe") == program, "the attack itself did not work"
-    assert set(found.values()) <= {"EACCES", "EPERM", "EROFS", "ETXTBSY"}, found
-    assert rest == ""
+    found = attack(how, sbx)
     assert identity(program) == before
+    assert found.pop("exe") == program, "the attack itself did not work"
+    assert (found.pop("after"), found.pop("seals")) == ("", "none")
+    assert set(found.values()) <= {"EACCES", "EPERM", "EROFS", "ETXTBSY"}, found
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_R03_a_python_of_the_callers_own(
+    how: str, sbx: Sbx, tmp_path: Path, attack: Callable[[str, Sbx], dict[str, Any]]
+) -> None:
+    """Such as one of pyenv, uv or conda: as root inside the command is its owner; what it finds is a sealed copy."""
+    assert sbx("run", "host:", "true").returncode == 0
+    program = tmp_path / "own/python3"
+    program.parent.mkdir()
+    shutil.copy(os.path.realpath("/proc/self/exe"), program)
+    launcher = tmp_path / "own/sbx"
+    launcher.write_text(f'#!/bin/sh\nexec {program} -IS {Path(sandbox.__file__).parent}/__main__.py "$@"\n')
+    launcher.chmod(0o755)
+    before = identity(str(program))
+    found = attack(how, Sbx(sbx.store, sbx.environment, str(launcher)))
+    assert identity(str(program)) == before
+    assert found["exe"] == "/memfd:python3 (deleted)"
+    assert found["truncate"] in ("EPERM", "ETXTBSY"), found
+    # sealed: sealing, shrinking, growing, writing
+    assert (found["seals"], found["library"], found["after"]) == (15, "EACCES", ""), found
+
+
+# The old ways out of a chroot, with a descriptor of the root in hand and without; then what is there.
+CLIMB = """
+import os, sys
+fd = os.open("/", os.O_RDONLY)
+os.makedirs("/tmp/below", exist_ok=True)
+for way in (lambda: os.fchdir(fd), lambda: os.chdir("/proc/1/root"), lambda: os.chdir("/proc/self/cwd"), lambda: None):
+    try:
+        if os.path.isdir("/tmp/below"):
+            os.chroot("/tmp/below")
+        way()
+        for _ in range(100):
+            os.chdir("..")
+        os.chroot(".")
+    except OSError:
+        pass
+    if os.path.exists(sys.argv[1]) or os.path.exists(sys.argv[1].lstrip("/")):
+        print("out")
+print("tried")
+"""
+
+
+@pytest.mark.parametrize("how", ["run", "run-init", "exec", "wrap"])
+def test_R01_no_way_up_from_the_root(how: str, sbx: Sbx, tmp_path: Path, container: Callable[..., str]) -> None:
+    """Image root may call chroot: with it, with `..`, by /proc, nothing above the container's root is found."""
+    (tmp_path / "canary").touch()
+    work = tmp_path / "work"
+    work.mkdir()
+    verb = {"run": ["run", "host:"], "run-init": ["run", "--init", "host:"], "wrap": ["wrap", "--"]}.get(how)
+    verb = verb or ["exec", container("host:", "sleep", "100")]
+    done = sbx(*verb, PYTHON, "-Ic", CLIMB, str(tmp_path / "canary"), cwd=work)
+    assert (done.returncode, done.stdout) == (0, "tried\n"), done
 
 
 # Looks at every process that appears, as fast as it can, for what only the tool has: its program, memory, descriptors.

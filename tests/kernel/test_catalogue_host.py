@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from images import remove_tree
+from images import ENVIRONMENT, Layout, busybox_layer, entry, remove_tree, tar
 from support import Sbx
 
 Start = Callable[..., str]
@@ -151,6 +151,26 @@ def test_E04_names_as_they_are(sbx: Sbx, container: Start, tmp_path: Path) -> No
         sbx("exec", "c", "rm", f"/tmp/{name}")
         done = sbx("cp", f"c:/tmp/{name}", str(tmp_path / "none"))
         assert done.returncode == 125 and not (tmp_path / "none").exists()
+
+
+def test_E07_volumes_of_an_image_are_fresh(sbx: Sbx, tmp_path: Path) -> None:
+    """What one container left in a volume that it was not named for is in no other's, also when it was not removed."""
+    layer = tar(entry("data", None), entry("data/of-the-image", b"1"))
+    config = {"Cmd": ["sh"], "Env": ENVIRONMENT, "Volumes": {"/data": {}}}
+    Layout(tmp_path / "image").image("latest", [busybox_layer(), layer], config)
+    for number, options in enumerate(
+        (["--name", "a"], ["--name", "b"], [], ["-d", "--name", "c"], ["--name", "d", "-v", "/data"])
+    ):
+        script = f"ls /data; echo secret >/data/{number}; ls -d /other 2>/dev/null; true"
+        done = sbx("run", *options, f"oci:{tmp_path}/image:latest", "sh", "-c", script)
+        if "-d" in options:
+            assert sbx("wait", "c").stdout == "0\n"
+            done = sbx("logs", "c")
+        assert (done.returncode, done.stdout) == (0, "of-the-image\n"), done
+        if number == 1:
+            assert sbx("rm", "a").returncode == 0  # its volume stays
+    names = sbx("volume", "ls", "-q").stdout.split()
+    assert len(names) == len(set(names)) >= 4
 
 
 # -- what is kept on disk --

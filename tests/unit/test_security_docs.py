@@ -11,7 +11,7 @@ DOCS = TREE / "docs/security.md"
 ROWS = {
     "R01": ("a descriptor of the host is open at start (CVE-2024-21626)", "all close-on-exec, closed again before exec; the working directory is checked"),
     "R02": ("descriptors of the caller are inherited", "0 to 2 and those named by --preserve-fd"),
-    "R03": ("the program of the tool is overwritten through /proc (CVE-2019-5736)", "it belongs to a user that is not mapped, where Python is the system's; not dumpable until exec"),
+    "R03": ("the program of the tool is overwritten through /proc (CVE-2019-5736)", "it belongs to nobody who is mapped, or is a sealed copy in memory; not dumpable until exec"),
     "R04": ("who joins a sandbox is traced before it is confined (CVE-2016-9962)", "not dumpable until exec"),
     "R05": ("the image's code is loaded by the tool (CVE-2019-14271)", "everything is imported before the root changes"),
     "R06": ("masks through a fake /dev/null (CVE-2025-31133)", "masked by descriptor, with a device that was checked"),
