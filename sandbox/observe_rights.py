@@ -190,7 +190,7 @@ class Rights:
 
     def _signalled(self, name: str, pid: int, task: Credentials, args: "Args", root: int) -> None:
         target = args[0] & 0xFFFFFFFF
-        if not 0 < target < 1 << 31 or target == pid:
+        if not 0 < target < 1 << 31:
             return  # a group: those whom it may signal are signalled, without an error for the others
         lines = self._lines(target, root)
         uids = lines.get(b"Uid", b"").split()

@@ -15,6 +15,7 @@ from sandbox.profile import calls, learn_record, learn_write, load
 from sandbox.profile.kept import Profile
 from sandbox.profile.learn_record import Record
 from sandbox.profile.learn_write import PARTS, Source
+from sandbox.profile.policy import PERMISSIVE
 
 _TRIES = 3  # more than the first replay
 MOST_RUNS = 100
@@ -152,7 +153,9 @@ def _replay(wish: Wish, opts: dict[str, Any], source: Source) -> tuple[int, list
     finally:
         os.unlink(path)
         _forget(path)
-    return status, sorted({row["call"] for row in refused if row["rule"].partition(":")[0] == path}), said
+    policy = source.base.policy
+    ours = {row["call"] for row in refused if policy.answer(row["call"], tuple(row["args"])).action in PERMISSIVE}
+    return status, sorted(ours), said
 
 
 def _forget(path: str) -> None:

@@ -26,7 +26,7 @@ _SOCKETS = re.compile(
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A path, or with `/*` everything in a folder, with `/**` everything below it."""
+    """A path, or with `/*` everything in a folder, with `/**` everything below it; never what is protected."""
 
     pattern: str
     rights: int  # 4 read, 2 write, 1 execute
@@ -39,6 +39,8 @@ class Place:
 
     def covers(self, path: str) -> bool:
         folder, _, last = self.pattern.rpartition("/")
+        if is_protected(path):
+            return False
         if last == "**":
             return _spelled(path).startswith(f"{folder}/")
         if last == "*":
@@ -60,7 +62,8 @@ def _protected() -> tuple[str, ...]:
 
 
 def _spelled(path: str) -> str:
-    """Numbers of processes are others each time."""
+    """As a pattern: numbers of processes are others each time, and a star in a name is no star of ours."""
+    path = path.replace("*", "[*]")
     return _NUMBER.sub("/[N]", path) if path.startswith("/proc/") else path
 
 
@@ -81,7 +84,7 @@ def generalise(seen: dict[str, int]) -> list[Place]:
     for path, rights in single.items():
         folders.setdefault((os.path.dirname(path), rights), []).append(path)
     for (folder, rights), names in folders.items():
-        if len(names) > _MANY and folder != "/" and not _holds_protected(folder):
+        if len(names) > _MANY and folder not in ("/", "/proc") and not _holds_protected(folder):
             found.append(Place(f"{folder}/*", rights, f"{len(names)} files of this folder"))
         else:
             found += [Place(name, rights, "seen") for name in names]
@@ -97,9 +100,9 @@ def _known(path: str) -> tuple[str, str]:
     system = _SYSTEM.match(path)
     if system and not _holds_protected(system[0]):
         return f"{system[0]}/**", "files of the system change their names with versions"
-    if spelled != path:
+    if path.startswith("/proc/") and _NUMBER.search(path):
         return spelled, "numbers of processes differ from run to run"
-    return path, ""
+    return spelled, ""
 
 
 def _holds_protected(folder: str) -> bool:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from sandbox import cgroup
 from sandbox.observe_rights import KNOWN
-from sandbox.profile import calls, learn_record
+from sandbox.profile import calls, learn_record, patterns
 from sandbox.profile.groups import GROUPS
 from sandbox.profile.kept import Profile
 from sandbox.profile.learn_record import SCRATCH, Record, comment
 from sandbox.profile.learn_watch import NEEDED
-from sandbox.profile.policy import PERMISSIVE
+from sandbox.profile.policy import PERMISSIVE, Answer
 from sandbox.profile.schema import DEVICES, NETWORKS
 
 _SHOWN = 40  # lines of a list in a comment
@@ -210,9 +210,15 @@ def refused_calls(source: Source) -> tuple[list[str], list[str]]:
     if policy.default.action in PERMISSIVE:
         able = set(known)
     else:
-        able = {name for name, rows in policy.rows.items() if any(answer.action in PERMISSIVE for _, answer in rows)}
+        able = {name for name, rows in policy.rows.items() if _allowed(rows)}
     kept = {*NEEDED, *source.seen.calls} & able
     return sorted(able - kept), sorted(kept)
+
+
+def _allowed(rows: list[tuple[list[patterns.Pattern], Answer]]) -> bool:
+    """Whether some arguments are allowed by a rule that is reached."""
+    left = patterns.in_order([row for row, _ in rows])
+    return any(row and answer.action in PERMISSIVE for row, (_, answer) in zip(left, rows, strict=True))
 
 
 def _calls(source: Source) -> str:
