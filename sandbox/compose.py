@@ -5,7 +5,7 @@ import sys
 import time
 
 from sandbox import cold, containers, etc, hostroot, idmap, mounts, profiles, spec as oci, values, volumes
-from sandbox.errors import EINVAL, SandboxError, tell
+from sandbox.errors import EINVAL, ENOENT, SandboxError, tell
 from sandbox.options import LIMITS
 
 TYPE_CHECKING = False
@@ -117,6 +117,16 @@ def _log(opts: "Options") -> str:
         if name != "max-size" or not equals:
             raise SandboxError("read --log-opt", text, EINVAL, detail="no such option", hint="max-size=SIZE")
         most = values.size(value, "--log-opt")
+    if opts["log_driver"] == "journald":
+        from sandbox import journal
+
+        if most:
+            raise SandboxError("read --log-opt", "max-size", EINVAL, detail="the journal has a limit of its own")
+        if not os.path.exists(journal.SOCKET):
+            raise SandboxError(
+                "open journal", journal.SOCKET, ENOENT, "no systemd-journald runs here", "--log-driver k8s-file keeps a file"
+            )
+        return "journald:"
     return f"none:{most}" if opts["log_driver"] == "none" else f"k8s-file:{most or ''}"
 
 

@@ -221,6 +221,8 @@ class Keeper(Vigil):
             names |= {"control", "join"}
         if self._is_kept():
             names |= {"logs", "streams"}
+            if self.annotations["dev.sbx.log"].startswith("journald:"):
+                names.add("journal")
         if "dev.sbx.volumes" in self.annotations:
             names.add("fill")
         if "resources" in self.spec["linux"]:
@@ -275,7 +277,11 @@ class Keeper(Vigil):
         driver, _, most = self.annotations["dev.sbx.log"].partition(":")
         user, process = self.spec["process"]["user"], self.spec["process"]
         stdin = self.annotations.get("dev.sbx.stdin") != "null"
-        log = Log(int(most or "0")) if driver != "none" else None
+        log: Any = Log(int(most or "0")) if driver not in ("none", "journald") else None
+        if driver == "journald":
+            from sandbox.journal import Journal
+
+            log = Journal(self.container.about, self.container.name or state.made_up_name(self.container.id))
         self.streams = Streams(log, self._show, stdin=stdin)
         self.streams.paused = "dev.sbx.awaited" in self.annotations
         if not process["terminal"]:

@@ -161,7 +161,7 @@ RUN = (
         Option("--restart", VALUE, "POLICY", "Start it again when it ends: always, unless-stopped, on-failure[:N], no."),
         Option(
             "--log-driver", VALUE, "DRIVER", "Where its output is kept; json-file is k8s-file, as podman has it.",
-            choices=("k8s-file", "json-file", "none"), default="k8s-file",
+            choices=("k8s-file", "json-file", "journald", "none"), default="k8s-file",
         ),
         Option("--log-opt", LIST, "NAME=VALUE", "max-size=SIZE: the log is begun anew past it, one older one is kept."),
         Option("--replace", FLAG, "", "Remove the container that has the name already."),

@@ -23,7 +23,7 @@ ANNOTATIONS = {
     "dev.sbx.added": "capabilities that the caller added by name, comma separated",
     "dev.sbx.home": "`lookup`: HOME is not set by image or caller, take it from the image's passwd",
     "dev.sbx.init": "`reaper`: pid 1 is sbx's own and reaps; otherwise the command itself is pid 1",
-    "dev.sbx.log": "the container lives on without its cli: log driver (k8s-file, none), `:`, most bytes of the log",
+    "dev.sbx.log": "the container lives on without its cli: log driver (k8s-file, journald, none), `:`, most bytes of the log",
     "dev.sbx.awaited": "`1`: what the command prints waits for the cli to attach",
     "dev.sbx.keep": "`1`: the container stays when it has ended",
     "dev.sbx.timeout": "seconds of wall clock until the container is killed",

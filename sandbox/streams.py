@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox.journal import Journal
+
 _CHUNK = 1 << 16
 _F_SETPIPE_SZ = 1031
 _PIPE = 1 << 20
@@ -26,7 +28,7 @@ _POLLIN, _POLLOUT = select.POLLIN, select.POLLOUT
 class Streams:
     """`show(stream, chunk)` is told of all that is printed; `log` is None when nothing is logged."""
 
-    def __init__(self, log: "Log | None", show: "Callable[[str, bytes], None]", *, stdin: bool) -> None:
+    def __init__(self, log: "Log | Journal | None", show: "Callable[[str, bytes], None]", *, stdin: bool) -> None:
         self.log, self.show = log, show
         self.sources: dict[int, str] = {}  # descriptor we read -> stream
         self.input = -1

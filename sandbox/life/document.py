@@ -74,7 +74,7 @@ def document(known: state.Known) -> dict[str, Any]:
             "NetworkMode": about.get("network", ""),
             "ReadonlyRootfs": bool(spec.get("root", {}).get("readonly")),
             "Privileged": False,
-            "LogConfig": {"Type": "k8s-file" if spec else "none", "Path": f"{known.directory}/log" if spec else ""},
+            "LogConfig": _log(known, spec),
             "Init": spec.get("annotations", {}).get("dev.sbx.init") == "reaper",
         },
         "Sbx": {
@@ -84,6 +84,11 @@ def document(known: state.Known) -> dict[str, Any]:
             "Directory": known.directory,
         },
     }
+
+
+def _log(known: state.Known, spec: dict[str, Any]) -> dict[str, str]:
+    driver = spec.get("annotations", {}).get("dev.sbx.log", "none").partition(":")[0]
+    return {"Type": driver, "Path": f"{known.directory}/log" if driver == "k8s-file" else ""}
 
 
 def _health(known: state.Known) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """A container's log, read: from where, how much, and on as it grows; see logs.py for its form.  (cold)"""
 
+import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from sandbox import state
+from sandbox.errors import SandboxError
 from sandbox.logs import OLDER, PATH
 
 _PAUSE = 0.05  # seconds between two looks at a log that may have grown
+_SLOWLY = 0.5  # the same of the journal, where a look costs a process
 
 
 class Piece(NamedTuple):
@@ -41,6 +45,9 @@ def tail(pieces: list[Piece], lines: int) -> list[Piece]:
 
 def lines(known: state.Known, *, last: int = -1, follow: bool = False) -> Iterator[Piece]:
     """The log from its beginning, or its `last` lines; with `follow` on until the container has ended."""
+    if _driver(known) == "journald":
+        yield from _of_journal(known, last, follow=follow)
+        return
     there = []
     for name in (OLDER, PATH):
         try:
@@ -61,6 +68,50 @@ def lines(known: state.Known, *, last: int = -1, follow: bool = False) -> Iterat
             return
         if not more:
             time.sleep(_PAUSE)
+
+
+def _driver(known: state.Known) -> str:
+    record = state.read(known.directory, "spec")
+    return str(record[0]["annotations"].get("dev.sbx.log", "")).partition(":")[0] if record else ""
+
+
+def _of_journal(known: state.Known, last: int, *, follow: bool) -> Iterator[Piece]:
+    """Its records in the journal, as far as we may read them: our own, or all for members of systemd-journal."""
+    there, cursor = _records(known, "")
+    yield from tail(there, last) if last >= 0 else there
+    while follow:
+        over = not state.Known(known.parent, known.id).lives
+        more, cursor = _records(known, cursor)
+        yield from more
+        if over and not more:
+            return
+        time.sleep(_SLOWLY)
+
+
+def _records(known: state.Known, cursor: str) -> tuple[list[Piece], str]:
+    """(the pieces after `cursor`, the cursor of the last)."""
+    words = ["journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"CONTAINER_ID_FULL={known.id}"]
+    words += [f"--after-cursor={cursor}"] if cursor else []
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise SandboxError.of("read journal", words[0], error) from None
+    if done.returncode and not done.stdout and done.stderr.strip():
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise SandboxError(
+            "read journal", known.name, detail=said, hint="members of the group systemd-journal read all of it"
+        )
+    found = []
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        cursor = record["__CURSOR"]
+        text = record.get("MESSAGE") or ""
+        data = bytes(text) if isinstance(text, list) else str(text).encode("utf-8", "surrogateescape")
+        whole = b"" if "CONTAINER_PARTIAL_MESSAGE" in record else b"\n"
+        second, rest = divmod(int(record["__REALTIME_TIMESTAMP"]), 1_000_000)
+        when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:06}000+00:00"
+        found.append(Piece(when, "stderr" if record.get("PRIORITY") == "3" else "stdout", data + whole))
+    return found, cursor
 
 
 class _Reader:
