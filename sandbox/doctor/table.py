@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sandbox.doctor import ids, kernel, network, storage
+from sandbox.doctor import ids, kernel, login, network, storage
 from sandbox.doctor.probe import MISSING, Probe, Row, look
 
 _NS = ("userns",)
@@ -25,6 +25,7 @@ PROBES = (
     Probe("timens", "time namespace", kernel.time_namespace, needs=_NS),
     Probe("store", "image store", storage.store_directory, "must"),
     Probe("runtime", "XDG_RUNTIME_DIR", storage.runtime_directory),
+    Probe("linger", "lingering", login.lingering),
 )
 NAMES = tuple(probe.name for probe in PROBES)
 

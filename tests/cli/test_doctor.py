@@ -2,12 +2,14 @@
 
 import json
 import os
+import pwd
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from sandbox.doctor.login import lingering
 from sandbox.doctor.probe import DEADLINE, MISSING, WEAKER, WORKS, Probe, Row, Scratch, Verdict, look
 from sandbox.doctor.table import NAMES, PROBES, run_works, stops_run
 
@@ -232,3 +234,32 @@ def test_fault_has_its_cause_and_fix(sbx, tmp_path_factory, script, name, cause,
     assert cause in row["cause"], row
     assert fix in row["fix"]
     assert row["status"] == (WEAKER if "only" in cause else WORKS if not fix else MISSING)
+
+
+# -- the end of a login --
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's containers stay in any case")
+def test_lingering(tmp_path):
+    """By files as systemd has them: whether it runs, who lingers, what logind.conf says."""
+    booted, lingers, first, second = (tmp_path / name for name in ("booted", "linger", "logind.conf", "logind.conf.d"))
+    lingers.mkdir()
+    second.mkdir()
+    user = pwd.getpwuid(os.getuid()).pw_name
+
+    def look() -> Verdict:
+        return lingering(Scratch(""), booted=str(booted), lingers=str(lingers), files=(str(first), f"{second}/*.conf"))
+
+    assert look() == Verdict(WORKS, "no systemd here that ends containers with a login")
+    booted.mkdir()
+    found = look()
+    assert (found.status, found.fix) == (
+        WEAKER,
+        "loginctl enable-linger",
+    ) and "containers with limits end" in found.cause
+    first.write_text("[Login]\n#KillUserProcesses=no\nKillUserProcesses=yes\n")
+    assert "all containers end with the login" in look().cause
+    (second / "own.conf").write_text(f"[Login]\nKillExcludeUsers=root {user}\n")
+    assert "containers with limits end" in look().cause
+    (lingers / user).touch()
+    assert look() == Verdict(WORKS, f"on for {user}: containers outlive the login")
