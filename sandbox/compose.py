@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sandbox.sharing import Sharing
+
     Options = dict[str, Any]
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
@@ -24,7 +26,7 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 def build(
     opts: "Options", image: "dict[str, Any]", command: "list[str]", fragment: "dict[str, Any]", maps: "dict[str, Any]",
-    driver: str, container: containers.Container,
+    driver: str, container: containers.Container, sharing: "Sharing | None" = None,
 ) -> "dict[str, Any]":  # fmt: skip
     """The spec of one container; a checklist in the order of the OCI document."""
     spec = oci.skeleton(maps)
@@ -33,7 +35,9 @@ def build(
     _root(spec, image, driver, container)
     _process(spec, opts, config, command)
     profiles.merge(spec, fragment)
-    _namespaces(spec, opts, network, container)
+    if sharing:
+        sharing.apply(spec)
+    _namespaces(spec, opts, network, sharing.hostname if sharing else "", container)
     if opts["publish"] or opts["publish_all"]:
         _publish(spec, opts, config, network)
     _user(spec, opts, config, container)
@@ -44,7 +48,7 @@ def build(
 
         limits.apply(spec, opts, fragment["linux"].get("resources", {}))
     values.security(spec, opts["security_opt"])
-    _mounts(spec, opts, image, network, container)
+    _mounts(spec, opts, image, network.rpartition(":")[2], container, own_sys=not (sharing and sharing.of_machine))
     profiles.finish(spec, fragment)
     spec["root"]["readonly"] = opts["read_only"]
     _annotations(spec, opts, image, network)
@@ -70,6 +74,7 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "stop_signal": opts["stop_signal"] or image["config"].get("StopSignal", ""),
         "stop_timeout": values.seconds(opts["stop_timeout"], "--stop-timeout") if opts["stop_timeout"] else 10.0,
         "network": spec["annotations"]["dev.sbx.network"],
+        "hostname": spec["hostname"],
         "log": "dev.sbx.log" in spec["annotations"],
         "argv": sys.argv[1:],  # for a unit that makes it anew
         "ports": _ports(spec),
@@ -124,7 +129,11 @@ def _log(opts: "Options") -> str:
             raise SandboxError("read --log-opt", "max-size", EINVAL, detail="the journal has a limit of its own")
         if not os.path.exists(journal.SOCKET):
             raise SandboxError(
-                "open journal", journal.SOCKET, ENOENT, "no systemd-journald runs here", "--log-driver k8s-file keeps a file"
+                "open journal",
+                journal.SOCKET,
+                ENOENT,
+                "no systemd-journald runs here",
+                "--log-driver k8s-file keeps a file",
             )
         return "journald:"
     return f"none:{most}" if opts["log_driver"] == "none" else f"k8s-file:{most or ''}"
@@ -159,6 +168,11 @@ def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, containe
         owner = (os.getuid(), os.getgid()) if os.getuid() else _first_ids(spec)
         layers = [hostroot.skeleton(container.directory, *owner) if driver == "overlay" else "/"]
         driver = driver if driver == "overlay" else "fuse-overlayfs-squashed"
+    elif image["name"] == "pause:":  # what holds the namespaces of a pod has no files
+        layers = [f"{container.directory}/empty"]
+        os.mkdir(layers[0], 0o755)
+        if not os.getuid():
+            os.chown(layers[0], *_first_ids(spec))
     spec["root"]["path"] = layers[-1]
     annotations = spec["annotations"]
     annotations["dev.sbx.storage"] = driver
@@ -229,8 +243,12 @@ def _entrypoint(text: str) -> list[str]:
     return words
 
 
-def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container: containers.Container) -> None:
-    if network not in NETWORKS:
+def _namespaces(
+    spec: "dict[str, Any]", opts: "Options", network: str, hostname: str, container: containers.Container
+) -> None:
+    """Which of them there are, and what they are set to; `hostname` is that of a uts namespace that is shared."""
+    shared = network.startswith("shared:")
+    if network not in NETWORKS and not shared:
         raise SandboxError(
             "choose network", network, EINVAL, detail="no such mode", hint="one of " + ", ".join(NETWORKS)
         )
@@ -238,7 +256,7 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
     if network == "host":
         spec["annotations"]["dev.sbx.landlock"] = "scope"
         namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != "network"]
-    else:
+    elif not shared:
         top = max(e["containerID"] + e["size"] - 1 for e in spec["linux"]["gidMappings"])
         # The network namespace is the container's own: every user of it may ping, and listen below 1024.
         spec["linux"]["sysctl"]["net.ipv4.ping_group_range"] = f"0 {min(top, 0x7FFFFFFF)}"
@@ -249,7 +267,7 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
         namespaces.append({"type": "time"})
         spec["linux"]["timeOffsets"] = values.clock_offsets(opts["time_offset"])
     values.sysctls(spec, opts["sysctl"])
-    hostname = opts["hostname"] or opts["name"] or container.id[:12]
+    hostname = hostname or opts["hostname"] or opts["name"] or container.id[:12]
     if opts["uts"] == "host":
         hostname = os.uname().nodename
     for option in ("hostname", "name"):
@@ -261,22 +279,15 @@ def _namespaces(spec: "dict[str, Any]", opts: "Options", network: str, container
 
 
 def _share(namespaces: "list[dict[str, Any]]", opts: "Options") -> None:
-    """--ipc and --uts host; what can not be had is said with its reason."""
+    """--ipc, --uts and --pid host; those of other containers are told by `path` already."""
     for kind in ("ipc", "uts", "pid"):
         mode = opts[kind]
-        if mode in ("", "private") or (kind == "ipc" and mode == "shareable"):
+        if mode in ("", "private", "shared") or (kind == "ipc" and mode == "shareable"):
             continue
-        if mode == "host" and kind != "pid":
-            namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != kind]
-            continue
-        why = "no such mode"
-        if mode == "host":
-            why = "the keeper ends all processes of the container with its pid namespace"
-        elif mode.startswith(("container:", "ns:")):
-            why = "a namespace belongs to a user namespace, and each container has its own"
-        raise SandboxError(
-            f"share {kind} namespace", mode, EINVAL, why, "private" if kind == "pid" else "private or host"
-        )
+        if mode != "host":
+            hint = "private, host, container:NAME or ns:PATH"
+            raise SandboxError(f"share {kind} namespace", mode, EINVAL, "no such mode", hint)
+        namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != kind]
     if opts["uts"] == "host" and opts["hostname"]:
         raise SandboxError(
             "read --hostname", opts["hostname"], EINVAL, "with --uts host it would be this machine's name"
@@ -332,15 +343,23 @@ def _passwd(opts: "Options", annotations: "dict[str, str]") -> None:
 
 
 def _mounts(
-    spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]", network: str, container: containers.Container
-) -> None:
+    spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]", network: str, container: containers.Container,
+    *, own_sys: bool,
+) -> None:  # fmt: skip
+    """All of them, in their order; `network` as the command sees it, `own_sys`: a sysfs of it can be mounted."""
+    hosts_sys = not own_sys or not any(entry["type"] == "network" for entry in spec["linux"]["namespaces"])
     cgroup = any(os.path.exists(f"/sys/fs/cgroup/{name}cgroup.controllers") for name in ("", "unified/"))
     gid5 = oci.maps_id(spec["linux"]["gidMappings"], 5)
     shm = f"{values.size(opts['shm_size'] or '64m', '--shm-size')}"
-    spec["mounts"] = oci.default_mounts(shm_size=shm, host_network=network == "host", cgroup=cgroup, tty_group=gid5)
+    spec["mounts"] = oci.default_mounts(shm_size=shm, host_network=hosts_sys, cgroup=cgroup, tty_group=gid5)
     if opts["ipc"] == "host":
         _host_ipc(spec)
-    if cgroup and network == "host":
+    if any(line.startswith("ipc=container:") for line in spec["annotations"].get("dev.sbx.spaces", "").split("\n")):
+        entry = next(entry for entry in spec["mounts"] if entry["destination"] == "/dev/shm")
+        entry.update(oci.mount("/dev/shm", "bind", "/dev/shm", "bind", "nosuid", "noexec", "nodev"))
+    if opts["pid"] == "host":
+        spec["mounts"][0] = oci.mount("/proc", "bind", "/proc", "rbind", "nosuid", "noexec", "nodev", "rprivate")
+    if cgroup and hosts_sys:
         # The host's /sys comes along with all its cgroups; what is seen of them is the container's own part.
         hardened = ("nosuid", "noexec", "nodev", "relatime", "ro")
         spec["mounts"].append(oci.mount("/sys/fs/cgroup", "cgroup", "cgroup", *hardened))
@@ -443,8 +462,8 @@ def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]
         annotations[key] = value
     annotations["dev.sbx.network"] = network
     annotations["dev.sbx.image"] = image["name"]
-    if opts["init"]:
-        annotations["dev.sbx.init"] = "reaper"
+    if opts["init"] or opts.get("infra"):
+        annotations["dev.sbx.init"] = "pause" if opts.get("infra") else "reaper"
     if opts["timeout"]:
         seconds = values.seconds(opts["timeout"], "--timeout")
         if seconds < 0:

@@ -9,6 +9,7 @@ A client sends one request, (kind, dict) with descriptors, and gets records unti
     signal  {number} -> ("done", None)
     pause, resume    -> ("done", None)
     wait    {}       -> ("exit", status)
+    spaces  {}       -> ("spaces", kinds) the namespaces of these kinds
   and then may send ("signal", number), ("size", (rows, columns)), ("input", bytes), ("end", None).
 
 Requests are small and answered at once; nothing in here waits.
@@ -96,10 +97,21 @@ class Control:
             return
         sock = _socket.socket(fileno=fd)
         sock.setblocking(False)
-        if channel.is_inside(sock):
+        if self._is_inside(channel.peer(sock)):
             sock.close()
             return
         self.clients[fd] = Client(sock)
+
+    def _is_inside(self, pid: int) -> bool:
+        """Whether process `pid` is of the container, or a helper: it may have the store mounted, and gives no commands.
+
+        Who is not in our pid namespace has the number 0.  With the host's pid namespace all are in ours.
+        """
+        if pid == 0 or not self.keeper.host_pids:
+            return pid != 0
+        from sandbox import spaces
+
+        return spaces.same_users(pid)
 
     def _forget(self, client: Client) -> None:
         fd = client.sock.fileno()
@@ -146,6 +158,11 @@ class Control:
         elif kind in ("pause", "resume"):
             keeper.freeze(kind == "pause")
             self._send(client, "done", None)
+        elif kind == "spaces":
+            if not keeper.spaces:
+                raise SandboxError("share namespace", detail="the container has ended")
+            found = keeper.spaces.shared()
+            self._send(client, "spaces", list(found), tuple(found.values()))
         elif kind == "attach":
             self._send(client, "attached", keeper.spec["process"]["terminal"])
             if not self.awaited:  # else it is `run` itself

@@ -12,6 +12,7 @@ _LOG = "fuse-overlayfs.log"
 _SIGPIPE = 13  # Python ignores it, and an exec would inherit that
 _MAGIC_FUSE = 0x65735546
 _PATIENCE = 10.0  # seconds until the mount must be there
+started: "list[int]" = []  # pids of those that serve this keeper's mounts
 
 
 def mount(lowers: list[int], upper: str, work: str, *, squash: bool = False) -> int:
@@ -38,6 +39,7 @@ def mount(lowers: list[int], upper: str, work: str, *, squash: bool = False) -> 
         )
     except OSError as error:
         raise SandboxError.of("start program", program, error) from None
+    started.append(pid)
     _await_mount(pid)
     try:
         return linux.open_tree(linux.AT_FDCWD, "root", linux.OPEN_TREE_CLONE)

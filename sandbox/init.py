@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+_ENDING = (1, 2, 3, 15)
 _KEYBOARD, _SI_KERNEL = (2, 3, 20), 128  # SIGINT, SIGQUIT, SIGTSTP; sigaction(2)
 _ROOT_IS_GONE = (5, 103, 107, 116)  # EIO, ECONNABORTED, ENOTCONN, ESTALE
 
@@ -226,25 +227,32 @@ class Init:
         What a terminal sends (Ctrl-C) reaches the child by itself: it is in our process group.
         """
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        every = set(range(1, 65)) - {9, 19, 32, 33}
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, every)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 65))
         child = os.fork()
         if child == 0:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             return
         # The keeper learns of a failed exec from the child's channel alone.
-        linux.close_range(3)
-        for fd in (0, 1, 2):
-            os.close(fd)
-        for number in every:
-            # Never called.  The keeper looks for it in /proc, where blocked signals that are waited for show as not blocked.
-            _signal.signal(number, lambda *_: None)
+        linux.close_range(0)
+        every = _wait_for_signals()
         while True:
             signal = _signal.sigwaitinfo(every)
             if signal.si_signo == linux.SIGCHLD:
                 _reap(child)
             elif signal.si_signo not in _KEYBOARD or signal.si_code != _SI_KERNEL:
                 os.kill(child, signal.si_signo)  # not reaped yet: we would have ended with it
+
+    def pause(self) -> None:
+        """Be what holds the namespaces of a pod: reap whoever is left to pid 1, and end when asked to."""
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        every = _wait_for_signals()
+        linux.close_range(0)
+        while True:
+            number = _signal.sigwaitinfo(every).si_signo
+            if number == linux.SIGCHLD:
+                _reap(-1)
+            elif number in _ENDING:
+                os._exit(0)
 
     def bounding(self, keep: int) -> None:
         caps.drop_bounding(keep)
@@ -378,10 +386,23 @@ def _load_telling(program: bytes) -> int:
     return -1
 
 
+def _wait_for_signals() -> "set[int]":
+    """All signals that can be waited for, blocked."""
+    every = set(range(1, 65)) - {9, 19, 32, 33}
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, every)
+    for number in every:
+        # Never called.  The keeper looks for it in /proc, where blocked signals that are waited for show as not blocked.
+        _signal.signal(number, lambda *_: None)
+    return every
+
+
 def _reap(child: int) -> None:
     """Collect whoever has ended; with `child` the process ends."""
     while True:
-        pid, code = os.waitpid(-1, os.WNOHANG)
+        try:
+            pid, code = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
         if pid == child:
             status = os.waitstatus_to_exitcode(code)
             os._exit(status if status >= 0 else 128 - status)

@@ -28,8 +28,16 @@ class Namespaces:
 
     def __init__(self, pid: int, spec: "Spec") -> None:
         kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
-        self.pid = _open(f"/proc/{pid}/ns/pid")
-        self.others = tuple(_open(f"/proc/{pid}/ns/{file}") for kind, file in _FILES.items() if kind in kinds)
+        self.pid = _open(f"/proc/{pid}/ns/pid") if "pid" in kinds else -1
+        self.by_kind = {kind: _open(f"/proc/{pid}/ns/{file}") for kind, file in _FILES.items() if kind in kinds}
+        self.others = tuple(self.by_kind.values())
+
+    def shared(self) -> "dict[str, int]":
+        """New descriptors of those that another container may have in common with this one, see spaces.py."""
+        found = {kind: os.dup(fd) for kind, fd in self.by_kind.items() if kind in ("network", "ipc", "uts", "mount")}
+        if self.pid >= 0:
+            found["pid"] = os.dup(self.pid)
+        return {**found, "user": _open("/proc/self/ns/user")}
 
 
 def _open(path: str) -> int:
@@ -76,10 +84,8 @@ def clone(
     steps += [("terminal_of", stdio[0])] if terminal else [("descriptors", *stdio)]
     plans.process_steps(spec, bpf, steps)
     ours, theirs = linux.socketpair()
-    here = _open("/proc/self/ns/pid")
     try:
-        linux.setns(spaces.pid, linux.CLONE_NEWPID)
-        pid = linux.clone(0)
+        pid = clone_in(spaces.pid, 0)
         if pid == 0:
             os.close(ours)
             linux.prctl(linux.PR_SET_PDEATHSIG, 9)
@@ -87,11 +93,24 @@ def clone(
     except OSError as error:
         os.close(ours)
         raise SandboxError.of("enter container", "", error) from None
-    finally:
-        linux.setns(here, linux.CLONE_NEWPID)
-        os.close(here)
     os.close(theirs)
     return pid, ours
+
+
+def clone_in(space: int, flags: int) -> int:
+    """linux.clone, of a child in the pid namespace `space`; -1 for the one that we are in."""
+    if space < 0:
+        return linux.clone(flags)
+    here = _open("/proc/self/ns/pid")
+    pid = -1
+    try:
+        linux.setns(space, linux.CLONE_NEWPID)
+        pid = linux.clone(flags)
+        return pid
+    finally:
+        if pid:  # the child is where it belongs, and can not come back
+            linux.setns(here, linux.CLONE_NEWPID)
+        os.close(here)
 
 
 def terminal(root: int, uid: int) -> tuple[int, int]:

@@ -58,7 +58,7 @@ _ROOMS = {
 # What stays of a container that may be started again
 _LASTING = (
     "about", "spec", "state", "ended", "log", "log.1", "upper", "hosts", "hostname", "resolv.conf", "control", "minder", "secrets",
-    "halted", "health", "checking",
+    "halted", "health", "checking", "needed", "empty", "skel",
 )  # fmt: skip
 
 
@@ -116,6 +116,9 @@ class Keeper(Vigil):
         self.out_of_memory: dict[str, Any] | None = None  # what the kernel ended for want of memory
         self.caller = os.getuid()
         self.noted = -1  # the file of events
+        self.own_pids = any(n == {"type": "pid"} for n in spec["linux"]["namespaces"])
+        self.host_pids = not any(n["type"] == "pid" for n in spec["linux"]["namespaces"])
+        self.mounts = ""  # the init's mount namespace, where no pid namespace ends all its processes
 
     def work(self) -> int:
         """Checklist, in the order of the picture above; returns the exit status."""
@@ -231,6 +234,8 @@ class Keeper(Vigil):
             names.add("refusals")
         if "dev.sbx.observe" in self.annotations:
             names.add("observe")
+        if "dev.sbx.spaces" in self.annotations or not self.own_pids:
+            names |= {"join", "spaces"}
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
             if "dev.sbx.ports" in self.annotations:
@@ -332,7 +337,7 @@ class Keeper(Vigil):
             steps.insert(0, ("cgroup", self.group.procs, True))
         self._enter_time_namespace()
         try:
-            pid = linux.clone(plans.clone_flags(self.spec))
+            pid = self._clone()
         except OSError as error:
             raise SandboxError.of("create namespaces", "", error) from None
         if pid == 0:
@@ -348,6 +353,15 @@ class Keeper(Vigil):
         if self.streams:
             self.streams.started()
         self.pid, self.init = pid, ours
+
+    def _clone(self) -> int:
+        """The init's clone; in the pid namespace of another container, where that was asked for."""
+        flags = plans.clone_flags(self.spec)
+        if "dev.sbx.pid" not in self.annotations:
+            return linux.clone(flags)
+        from sandbox import join
+
+        return join.clone_in(int(self.annotations["dev.sbx.pid"]), flags)
 
     def _enter_time_namespace(self) -> None:
         offsets = self.spec["linux"].get("timeOffsets")
@@ -383,6 +397,10 @@ class Keeper(Vigil):
         self.host_pid = self._receive("ready")
         if self.host_pid is None:
             raise SandboxError("start init", detail="it died at once")
+        if not self.own_pids:
+            from sandbox import spaces
+
+            self.mounts = spaces.mounts_of(self.host_pid)
         if self._is_open_early():
             self.open_to_others()
         network = self.annotations.get("dev.sbx.network")
@@ -464,17 +482,29 @@ class Keeper(Vigil):
             os.kill(self.pid, SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+        if self.mounts:
+            from sandbox import spaces
+
+            spaces.end_all(self.mounts)
         if self.group:
             killed = self.status == EXIT_SIGNAL + SIGKILL
             self.out_of_memory = self.group.out_of_memory(self.command if killed else "")
             if self.out_of_memory:
                 _send(self.cli, "warn", self.out_of_memory["words"])
-        if self.helper and "dev.sbx.ports" in self.annotations:
+        if self.helper and ("dev.sbx.ports" in self.annotations or not self.own_pids):
             # Its ports are free again before anybody is told that we have ended.
             os.kill(self.helper, SIGKILL)
             os.waitpid(self.helper, 0)
         if self.root >= 0:
             os.close(self.root)
+
+    @staticmethod
+    def _end_fuse() -> None:
+        """Without a pid namespace of ours fuse-overlayfs would live on as long as somebody uses what it serves."""
+        from sandbox import fuse_overlay
+
+        for pid in fuse_overlay.started:
+            os.kill(pid, SIGKILL)
 
     def _clean(self) -> None:
         """Remove what belongs to subordinate ids; the cli removes the folder itself."""
@@ -486,6 +516,8 @@ class Keeper(Vigil):
                 linux.umount2("root", linux.MNT_DETACH)
             except OSError:
                 pass
+            if not self.own_pids:
+                self._end_fuse()
         left = _LASTING if self.annotations.get("dev.sbx.keep") else ()
         for name in os.listdir(here):
             if name in left:

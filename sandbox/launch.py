@@ -23,7 +23,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
     linux.close_range(3, cloexec=True)
     try:
         ours, theirs = linux.socketpair()
-        pid = userns.clone(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+        pid = _clone(spec)
         if pid == 0:
             os.close(ours)
             keeper.run(spec, bpf, theirs, container)
@@ -31,7 +31,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
         saved = _terminal_settings(spec)
         try:
             attendance = _Attendance(pid, ours, container)
-            attendance.map_ids(_mapped_volumes(spec), spec["linux"])
+            attendance.map_ids(spec)
             return attendance.follow()
         finally:
             os.close(ours)
@@ -46,17 +46,27 @@ def start(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
     linux.close_range(3, cloexec=True)
     ours, theirs = linux.socketpair()
     try:
-        pid = userns.clone(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+        pid = _clone(spec)
         if pid == 0:
             os.close(ours)
             keeper.run(spec, bpf, theirs, container)
         os.close(theirs)
         attendance = _Attendance(pid, ours, container)
-        attendance.map_ids(_mapped_volumes(spec), spec["linux"])
+        attendance.map_ids(spec)
         return attendance.follow()
     finally:
         if "dev.sbx.awaited" not in spec["annotations"]:  # else it stays open, as the sign that we shall attach
             os.close(ours)
+
+
+def _clone(spec: "dict[str, Any]") -> int:
+    """Clone the keeper, in a user namespace of its own or in another's; 0 in it."""
+    own_pid = any(namespace == {"type": "pid"} for namespace in spec["linux"]["namespaces"])
+    if "dev.sbx.spaces" not in spec["annotations"]:
+        return userns.clone(linux.CLONE_NEWNS | (linux.CLONE_NEWPID if own_pid else 0))
+    from sandbox import spaces
+
+    return spaces.Spaces(spec["annotations"]["dev.sbx.spaces"]).clone(spec, own_pid=own_pid)
 
 
 def _mapped_volumes(spec: "dict[str, Any]") -> list[int]:
@@ -103,14 +113,14 @@ class _Attendance:
             self.interrupted = number
             os.kill(self.pid, 9)
 
-    def map_ids(self, volumes: list[int], config: "dict[str, Any]") -> None:
-        """Write the id maps, make the group of the limits in `config` (OCI's `linux`), let the keeper go on; a failure
-        ends it."""
+    def map_ids(self, spec: "dict[str, Any]") -> None:
+        """Write the id maps, make the group of the limits, let the keeper go on; a failure ends it."""
         try:
-            userns.write_maps(self.pid, self.container.maps)
-            _map_volumes(volumes, self.pid)
-            if "resources" in config:
-                self.make_group(config)
+            if not any(n["type"] == "user" and "path" in n for n in spec["linux"]["namespaces"]):
+                userns.write_maps(self.pid, self.container.maps)
+            _map_volumes(_mapped_volumes(spec), self.pid)
+            if "resources" in spec["linux"]:
+                self.make_group(spec["linux"])
             _send(self.channel, "go")
         except SandboxError as error:
             self.failed = error

@@ -51,6 +51,11 @@ class Option:
         """This option for a verb that does not read it yet."""
         return Option(" ".join(self.flags), self.kind, self.metavar, self.help, group=self.group, later=True)
 
+    def takes(self, value: str) -> bool:
+        """Whether `value` is one of the choices, or begins with one that ends with a colon."""
+        begin = f"{value.partition(':')[0]}:"
+        return value in self.choices or (begin in self.choices and len(value) > len(begin))
+
     def blank(self) -> "Any":
         """The value of this option when it is not given; a new list each time."""
         return False if self.kind == FLAG else [] if self.kind == LIST else self.default
@@ -238,8 +243,10 @@ RUN = (
         "Network",
         Option(
             "--network --net", VALUE, "MODE", "How the network is reached.",
-            choices=("none", "host", "slirp4netns", "pasta"),
+            choices=("none", "host", "slirp4netns", "pasta", "container:", "ns:"),
         ),
+        Option("--pod", VALUE, "POD", "Be in this pod, and share what it shares; `new:NAME` makes it."),
+        Option("--pod-id-file", VALUE, "FILE", "Be in the pod whose id is in this file."),
         Option("-p --publish", LIST, "[IP:][HOST:]PORT[/tcp|udp]", "Publish a port, or a range of them, on this machine."),
         Option("-P --publish-all", FLAG, "", "Publish all ports that the image or --expose names, on free ones."),
         Option("--expose", LIST, "PORT[/tcp|udp]", "A port that -P publishes too."),
@@ -258,12 +265,12 @@ RUN = (
             "seccomp=FILE|unconfined, no-new-privileges, mask=PATH, unmask=PATH|ALL.",
         ),
         Option("--profile", VALUE, "PROFILE", "Security profile: a name, or a path that contains a slash."),
-        Option("--userns", VALUE, "MODE", "auto, keep-id[:uid=N,gid=N], nomap or single."),
+        Option("--userns", VALUE, "MODE", "auto, keep-id[:uid=N,gid=N], nomap, single, container:NAME or ns:PATH."),
         Option("--uidmap", LIST, "IN:OUT:COUNT", "Map user ids; as in podman, OUT counts in the subordinate range."),
         Option("--gidmap", LIST, "IN:OUT:COUNT", "Map group ids."),
-        Option("--ipc", VALUE, "MODE", "private, or host: shared memory and message queues of this machine."),
-        Option("--uts", VALUE, "MODE", "private, or host: the host name of this machine."),
-        Option("--pid", VALUE, "MODE", "private; processes of others are never in sight."),
+        Option("--ipc", VALUE, "MODE", "Shared memory and message queues: private, host, container:NAME or ns:PATH."),
+        Option("--uts", VALUE, "MODE", "Host name: private, host, container:NAME or ns:PATH."),
+        Option("--pid", VALUE, "MODE", "Processes in sight: private, container:NAME, ns:PATH, or host."),
         Option("--sysctl", LIST, "NAME=VALUE", "Set a kernel parameter of the container's namespaces."),
         Option("--time-offset", VALUE, "OFFSET", "Shift the clock, as monotonic=SECONDS,boottime=SECONDS."),
         Option("--privileged", FLAG, "", "The profile `privileged`: no filter, nothing masked; still no rights over the host."),
@@ -421,7 +428,7 @@ def parse(verb: str, argv: list[str]) -> "tuple[dict[str, Any], list[str]] | Non
                 return None
             value = argv[position]
             position += 1
-        if option.choices and value not in option.choices:
+        if option.choices and not option.takes(value):
             return None
         if option.kind == LIST:
             found[option.dest].append(value)

@@ -54,7 +54,7 @@ def make(spec: "dict[str, Any]", bpf: bytes = b"") -> "Plan":
     slots = _Slots()
     _root(spec, plan, slots)
     init = plan["init"]
-    kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
+    kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"] if "path" not in namespace}
     if "oomScoreAdj" in spec["process"]:
         init.append(("oom_score_adj", spec["process"]["oomScoreAdj"]))
     if spec["hostname"] and "uts" in kinds:
@@ -97,6 +97,8 @@ def clone_flags(spec: "dict[str, Any]") -> int:
     """
     flags = 0
     for namespace in spec["linux"]["namespaces"]:
+        if "path" in namespace:
+            continue  # the keeper is in it: see spaces.py
         flags |= NAMESPACE_FLAGS.get(namespace["type"], 0)
     return flags & ~linux.CLONE_NEWCGROUP if "resources" in spec["linux"] else flags
 
@@ -124,8 +126,10 @@ def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:
 
 
 def _mapped(spec: "dict[str, Any]") -> dict[str, str]:
-    """Destination -> descriptor of the volumes, and of the layer `/`, that have the id map laid over them."""
-    return dict(line.rpartition("=")[::2] for line in spec["annotations"].get("dev.sbx.idmap", "").split("\n"))
+    """Destination -> descriptor of the volumes, and of the layer `/`, that have the id map laid over them, or were handed in."""
+    annotations = spec["annotations"]
+    text = annotations.get("dev.sbx.idmap", "") + annotations.get("dev.sbx.handed", "")
+    return dict(line.rpartition("=")[::2] for line in text.split("\n"))
 
 
 def _named(spec: "dict[str, Any]") -> dict[str, str]:
@@ -203,7 +207,10 @@ def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> Non
     init.append(("close_fds", tuple(int(fd) for fd in annotations.get("dev.sbx.fds", "").split(",") if fd)))
     if bpf and process["noNewPrivileges"]:
         init.append(("seccomp", bpf, filters.telling(bpf)))
-    init.append(("execute", tuple(process["args"]), tuple(process["env"])))
+    if annotations.get("dev.sbx.init") == "pause":
+        init.append(("pause",))
+    else:
+        init.append(("execute", tuple(process["args"]), tuple(process["env"])))
 
 
 def _allows_user_namespace(bpf: bytes) -> bool:

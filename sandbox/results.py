@@ -4,6 +4,7 @@ import marshal
 import os
 import sys
 
+from sandbox import linux
 from sandbox.errors import SandboxError
 
 TYPE_CHECKING = False
@@ -28,6 +29,26 @@ def send_result(fd: int, function: "Callable[[], Any]") -> None:
     payload = marshal.dumps(record)
     while payload:
         payload = payload[os.write(fd, payload) :]
+
+
+def in_child(function: "Callable[[], Any]") -> "Any":
+    """The result of `function`, of marshal's types, run in a child that dies with the caller."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read)
+            linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+            send_result(write, function)
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        return receive_result(read)
+    finally:
+        os.close(read)
+        os.waitpid(child, 0)
 
 
 def receive_result(fd: int) -> "Any":

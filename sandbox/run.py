@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sandbox.sharing import Sharing
+
     Options = dict[str, Any]
 
 _EMPTY_CONFIG: "dict[str, Any]" = {
@@ -35,7 +37,11 @@ def main(opts: "Options", operands: "list[str]") -> int:
     _refuse(opts)
     profile = profiles.load(_profile(opts), values.seccomp(opts["security_opt"]))
     opts = profiles.apply(opts, profile["fragment"])
-    maps = idmap.resolve("" if opts["userns"] == "auto" else opts["userns"], opts["uidmap"], opts["gidmap"])
+    sharing = _sharing(opts)
+    if sharing:
+        opts, maps = sharing.opts, sharing.maps
+    else:
+        maps = idmap.resolve("" if opts["userns"] == "auto" else opts["userns"], opts["uidmap"], opts["gidmap"])
     if maps["note"] and not opts["quiet"]:
         tell(maps["note"])
     image = _image(operands[0], maps, opts)
@@ -44,7 +50,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
     shown = opts["print_config"] or opts["print_plan"]
     container = containers.Draft(f"{opts} {operands}", maps) if shown else containers.Container(store, maps)
     try:
-        spec = compose.build(opts, image, operands[1:], profile["fragment"], maps, driver, container)
+        spec = compose.build(opts, image, operands[1:], profile["fragment"], maps, driver, container, sharing)
         if shown:
             show = "sandbox.cli.show:steps" if opts["print_plan"] else "sandbox.cli.show:config"
             sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
@@ -52,7 +58,11 @@ def main(opts: "Options", operands: "list[str]") -> int:
         bpf = profile["bpf"] if "seccomp" in spec["linux"] else b""
         if opts["replace"] and opts["name"]:
             cold.call("sandbox.life.ending:replace", opts["name"])
-        container.describe(compose.about(opts, image, spec), spec, bpf)
+        about = {**compose.about(opts, image, spec), **opts.get("infra", {})}
+        if sharing:
+            about.update(needs=sharing.needs, pod=sharing.pod)
+            sharing.note()
+        container.describe(about, spec, bpf)
         container.pidfile = os.path.abspath(opts["pidfile"]) if opts["pidfile"] else ""
         if opts["cidfile"]:
             _write_cidfile(opts["cidfile"], container.id)
@@ -123,6 +133,20 @@ def _refuse(opts: "Options") -> None:
         raise SandboxError("run", "--restart", detail="--rm removes what should be started again")
 
 
+def _sharing(opts: "Options") -> "Sharing | None":
+    """The namespaces of others that are asked for; most containers have their own, and do not load this."""
+    modes = (opts["network"], opts["ipc"], opts["uts"], opts["pid"], opts["userns"])
+    if (
+        not opts["pod"]
+        and not opts["pod_id_file"]
+        and not any(mode[:3] == "ns:" or mode[:10] == "container:" for mode in modes)
+    ):
+        return None
+    from sandbox import sharing
+
+    return sharing.Sharing(opts)
+
+
 def _profile(opts: "Options") -> str:
     """The profile's name; `--privileged` is one of them, and says how weak it is."""
     if not opts["privileged"]:
@@ -136,7 +160,7 @@ def _profile(opts: "Options") -> str:
 
 def _image(name: str, maps: "dict[str, Any]", opts: "Options") -> "dict[str, Any]":
     """The prepared record of an image (see transfer/prepare.py); of `host:` and `rootfs:DIR` one made here."""
-    if name == "host:":
+    if name == "host:" or (name == "pause:" and "infra" in opts):
         return {"name": name, "layers": [], "config": _EMPTY_CONFIG}
     if name.startswith("rootfs:"):
         directory = os.path.realpath(name[7:])

@@ -13,7 +13,7 @@ import sys
 
 from sandbox import linux
 from sandbox.errors import ENOENT, EPERM, SandboxError
-from sandbox.results import receive_result, send_result
+from sandbox.results import in_child, receive_result, send_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,31 +126,18 @@ def _as_root(
 
 def enter(pid: int, maps: "dict[str, Any]", function: "Callable[[], Any]") -> "Any":
     """Run `function` as root of the user namespace of process `pid`, in a child; returns its result, as `call` does."""
-    out_read, out_write = os.pipe()
     namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(out_read)
-            linux.prctl(linux.PR_SET_PDEATHSIG, 9)
 
-            def inside() -> "Any":
-                linux.setns(namespace, linux.CLONE_NEWUSER)
-                if any(first == 0 for first, _, _ in maps["uid"]):
-                    become_root(groups=maps["mode"] != "single")
-                return function()
+    def inside() -> "Any":
+        linux.setns(namespace, linux.CLONE_NEWUSER)
+        if any(first == 0 for first, _, _ in maps["uid"]):
+            become_root(groups=maps["mode"] != "single")
+        return function()
 
-            send_result(out_write, inside)
-        finally:
-            os._exit(0)
-    os.close(namespace)
-    os.close(out_write)
     try:
-        return receive_result(out_read)
+        return in_child(inside)
     finally:
-        os.close(out_read)
-        os.waitpid(child, 0)
+        os.close(namespace)
 
 
 def call(maps: "dict[str, Any]", function: "Callable[[], Any]", opening: "Callable[[], None] | None" = None) -> "Any":

@@ -157,7 +157,8 @@ class Vigil:
             elif self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
                 from sandbox import fuse_overlay
 
-                raise fuse_overlay.died(status)
+                if pid in fuse_overlay.started:  # else somebody whose parent has ended
+                    raise fuse_overlay.died(status)
 
     def _from_cli(self, poll: "select.poll") -> None:
         message = linux.receive(self.cli)

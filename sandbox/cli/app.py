@@ -270,7 +270,7 @@ def _check(verb: str, values: dict[str, Any], operands: list[str]) -> None:
         if option.later and given != option.blank():
             raise UsageError(f"{verb}: {_long(option)}", detail=f"{_NAME} {verb} can not do that yet", hint=_see(verb))
         for value in given if isinstance(given, list) else (given,):
-            if option.choices and value != option.blank() and value not in option.choices:
+            if option.choices and value != option.blank() and not option.takes(value):
                 raise UsageError(
                     f"{verb}: {_long(option)}", value,
                     detail=f"not one of {', '.join(option.choices)}", hint=_perhaps(value, option.choices, verb),

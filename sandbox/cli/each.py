@@ -35,7 +35,7 @@ def for_each(
             else "no container given", hint="`sbx ps -a` lists all containers",
         )  # fmt: skip
     if everything or filters:
-        everyone = [known for known in all_known() if among(known)]
+        everyone = [known for known in reversed(all_known()) if among(known)]  # who shares what another has goes first
         if filters:
             from sandbox.life.rows import parse  # which imports much
 

@@ -22,14 +22,15 @@ def unpause(opts: dict[str, Any], operands: list[str]) -> int:
 
 
 def _pause(known: state.Known) -> None:
-    _ask(known, "pause", "running")
+    ask(known, "pause", "running")
 
 
 def _resume(known: state.Known) -> None:
-    _ask(known, "resume", "paused")
+    ask(known, "resume", "paused")
 
 
-def _ask(known: state.Known, kind: str, wanted: str) -> None:
+def ask(known: state.Known, kind: str, wanted: str) -> None:
+    """Have the keeper `pause` or `resume` a container whose status is `wanted`."""
     verb = "pause container" if kind == "pause" else "unpause container"
     if known.status != wanted:
         raise SandboxError(verb, known.name, detail=f"it is not {wanted}, it is {known.status}")

@@ -12,7 +12,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     seconds = values.seconds(opts["time"], "--time") if opts["time"] else 0.0
     return for_each(
         operands,
-        lambda known: ending.remove(known, force=opts["force"], seconds=seconds, volumes=opts["volumes"]),
+        lambda known: ending.remove(
+            known, force=opts["force"], seconds=seconds, volumes=opts["volumes"], depend=opts["depend"]
+        ),
         among=lambda known: opts["force"] or not known.lives,
         ignore=opts["ignore"] or opts["force"],
         everything=opts["all"],

@@ -5,9 +5,9 @@ import os
 import select
 import time
 
-from sandbox import channel, containers, events, state
+from sandbox import channel, containers, events, spaces, state
 from sandbox.errors import EINVAL, SandboxError
-from sandbox.life.chosen import find
+from sandbox.life.chosen import all_known, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,8 +124,25 @@ def stop(known: state.Known, seconds: float | None) -> None:
     raise SandboxError("stop container", known.name, detail="it does not end")
 
 
-def remove(known: state.Known, *, force: bool, seconds: float | None = 0.0, volumes: bool = False) -> None:
+def needing(known: state.Known) -> list[state.Known]:
+    """The containers that share a namespace of this one."""
+    if not os.path.exists(f"{known.directory}/{spaces.NEEDED}"):
+        return []
+    return [other for other in all_known() if known.id in other.about.get("needs", ())]
+
+
+def remove(
+    known: state.Known, *, force: bool, seconds: float | None = 0.0, volumes: bool = False, depend: bool = False
+) -> None:
     """Remove an ended container; with `force` one that runs is stopped first, killed at once unless `seconds` are given."""
+    for other in needing(known):
+        if not depend:
+            raise SandboxError(
+                "remove container", known.name, code=2,
+                detail=f"containers that depend on it must be removed before it: {other.name}",
+                hint=f"`sbx rm --depend {known.name}` removes them too",
+            )  # fmt: skip
+        remove(other, force=force, seconds=seconds, volumes=volumes, depend=True)
     if known.lives:
         if not force:
             raise SandboxError(

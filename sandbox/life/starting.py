@@ -6,6 +6,7 @@ from typing import Any
 from sandbox import attach, containers, events, launch, mounts, state
 from sandbox.errors import SandboxError, tell
 from sandbox.life import ending
+from sandbox.life.chosen import find
 from sandbox.life.root import spec_of
 from sandbox.options import DETACH_KEYS
 
@@ -36,6 +37,8 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
             return 0  # as podman has it
         raise SandboxError("start container", known.name, detail=f"it is {known.status} already")
     spec, bpf = spec_of(known)
+    for id_ in known.about.get("needs", ()):
+        start(find(id_), attached=False, stdin=False)  # whose namespaces it shares
     lock = ending.locked(known, "start container")
     if lock < 0:
         raise SandboxError("start container", known.name, detail="it has been removed meanwhile")

@@ -1,21 +1,21 @@
 """The table of all verbs, one file per group of them, in the order of the help.  (cold)"""
 
 from sandbox.options import HOT, Option, Verb
-from sandbox.verbs import containers, files, images, limits, machine, registries, store, volumes, words
+from sandbox.verbs import containers, files, images, limits, machine, pods, registries, store, volumes, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 VERBS: "Final[dict[str, Verb]]" = {
-    **HOT, **containers.VERBS, **limits.VERBS, **files.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
+    **HOT, **containers.VERBS, **limits.VERBS, **files.VERBS, **pods.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
     **machine.VERBS, **words.VERBS,
 }  # fmt: skip
 
 # Other spellings, as podman has them.
 ALIASES: "Final[dict[str, str]]" = {
     "image ls": "images", "image list": "images", "image rm": "rmi", "system info": "info", "volume list": "volume ls", "unmount": "umount",
-    "container ls": "ps", "container list": "ps",
+    "pod ls": "pod ps", "pod list": "pod ps", "container ls": "ps", "container list": "ps",
     **{
         f"container {verb}": verb
         for verb in (

@@ -61,7 +61,7 @@ def test_nobody_listens(tmp_path):
 
 @pytest.mark.requires("userns")
 @pytest.mark.parametrize(("inside", "told"), [(True, True), (False, False)])
-def test_who_is_inside(tmp_path, monkeypatch, inside, told):
+def test_who_is_in_sight(tmp_path, monkeypatch, inside, told):
     """A peer of a pid namespace below ours is inside; one that our namespace can not see is not."""
     monkeypatch.chdir(tmp_path)
     listener = channel.listen()
@@ -74,14 +74,14 @@ def test_who_is_inside(tmp_path, monkeypatch, inside, told):
                 channel.connect(str(tmp_path)).recv(1)
             else:
                 fd, _ = listener._accept()
-                os.write(write, b"%d" % channel.is_inside(_socket.socket(fileno=fd)))
+                os.write(write, b"%d" % (channel.peer(_socket.socket(fileno=fd)) != 0))
         finally:
             os._exit(0)
     if inside:
         fd, _ = listener._accept()
-        peer = _socket.socket(fileno=fd)
-        assert channel.is_inside(peer) is told
-        peer.close()
+        sock = _socket.socket(fileno=fd)
+        assert (channel.peer(sock) != 0) is told
+        sock.close()
     else:
         sock = channel.connect(str(tmp_path))
         assert os.read(answer, 1) == b"%d" % told

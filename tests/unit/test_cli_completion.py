@@ -84,7 +84,7 @@ _sbx
         ("sbx run --pull=ne", ["sbx", "run", "--pull", "=", "ne"], {"never", "newer"}),
         ("sbx run --pull=", ["sbx", "run", "--pull", "="], {"always", "missing", "never", "newer"}),
         ("sbx run --rm --dns 1.1.1.1 --net ", ["sbx", "run", "--rm", "--dns", "1.1.1.1", "--net", ""],
-         {"none", "host", "slirp4netns", "pasta"}),
+         {"none", "host", "slirp4netns", "pasta", "container:", "ns:"}),
         ("sbx run --env-file fi", ["sbx", "run", "--env-file", "fi"], {"file one.env"}),
         ("sbx run -w fo", ["sbx", "run", "-w", "fo"], {"folder"}),
         ("sbx run --profile s", ["sbx", "run", "--profile", "s"], {"strict"}),

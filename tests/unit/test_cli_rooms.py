@@ -77,8 +77,8 @@ def test_the_target_is_there(verb: str) -> None:
 READ_ELSEWHERE = {"debug", "rm", "remove_signatures", "multi_image_archive"}
 # Modules that a verb's own module hands its options to.
 WITH = {
-    "sandbox.run": ["sandbox.compose", "sandbox.limits"], "sandbox.wrap": ["sandbox.limits"],
-    "sandbox.cli.update": ["sandbox.limits"],
+    "sandbox.run": ["sandbox.compose", "sandbox.limits", "sandbox.sharing"], "sandbox.wrap": ["sandbox.limits"],
+    "sandbox.cli.update": ["sandbox.limits"], "sandbox.cli.pod": ["sandbox.life.pods"],
     "sandbox.cli.profile_learn": ["sandbox.run", "sandbox.compose", "sandbox.limits", "sandbox.profile.learn_watch"],
 }  # fmt: skip
 
