@@ -18,7 +18,8 @@ def config(spec: dict[str, Any], bpf: bytes, maps: dict[str, Any]) -> str:
     for entry in spec["mounts"]:
         if "rbind" in entry["options"]:  # ours are read-only with all that is mounted below; others want that in words
             entry["options"] = ["rro" if option == "ro" else option for option in entry["options"]]
-    text = json.dumps(spec, indent=2, ensure_ascii=False)
+    # A terminal gets no control character of an image.
+    text = json.dumps(spec, indent=2, ensure_ascii=os.isatty(1))
     try:
         text.encode()
     except UnicodeEncodeError:  # a word of the command line that is no UTF-8

@@ -5,7 +5,9 @@ The number in a test's name is the row, see docs/security.md.
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,58 @@ def test_I21_labels_and_annotations_change_nothing(sbx: Sbx, image: Make, tmp_pa
     assert json.loads(sbx("inspect", name).stdout)[0]["Labels"] == LABELS
     spec = json.loads(sbx("run", "--print-config", reference, "true").stdout)
     assert not set(LABELS.values()) - {"", "1", "0", "true"} & set(spec["annotations"].values())
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ereversed\r\nsbx: forged\x7f"
+
+
+def test_S08_a_hostile_image_on_a_terminal(sbx: Sbx, image: Make, tmp_path: Path) -> None:
+    """Whatever stands in its config: a terminal gets no control character of it, in tables, documents and errors."""
+    config = {
+        "Labels": {f"a{HOSTILE}": HOSTILE}, "Env": [*ENVIRONMENT, f"X={HOSTILE}"], "Entrypoint": ["/bin/busybox"],
+        "Cmd": ["echo", HOSTILE], "StopSignal": "TERM", "ExposedPorts": {},
+    }  # fmt: skip
+    hostile_name = tar(entry(f"data/{HOSTILE.encode('utf-8', 'surrogateescape').decode()}", b"1"))
+    image(config, hostile_name)
+    layout = Layout(tmp_path / "image")
+    index = json.loads((tmp_path / "image/index.json").read_text())
+    manifest = json.loads(layout.read(index["manifests"][0]))
+    whole = json.loads(layout.read(manifest["config"]))
+    whole.update(
+        author=HOSTILE, created="2020-01-01T00:00:00Z", comment=HOSTILE,
+        history=[{"created_by": HOSTILE, "comment": HOSTILE, "author": HOSTILE}] * 2,
+    )  # fmt: skip
+    manifest["config"] = layout.blob(json.dumps(whole).encode(), "application/vnd.oci.image.config.v1+json")
+    manifest["annotations"] = {HOSTILE: HOSTILE}
+    again = layout.blob(json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json")
+    index["manifests"] = [{**again, "annotations": {"org.opencontainers.image.ref.name": "localhost/h:1"}}]
+    (tmp_path / "image/index.json").write_text(json.dumps(index))
+    assert sbx("load", "-q", "-i", str(tmp_path / "image")).returncode == 0
+    spoilt = {
+        "WorkingDir": f"/{HOSTILE}/x\0",
+        "User": HOSTILE,
+        "Entrypoint": [f"/{HOSTILE}"],
+        "Volumes": {f"relative{HOSTILE}": {}},
+    }
+    commands = [
+        ["images"], ["images", "--format", "{{.Repository}} {{.ID}}"], ["images", "--format", "json"], ["images", "--filter", f"label=a{HOSTILE}"],
+        ["history", "h:1"], ["history", "--no-trunc", "h:1"], ["history", "--format", "{{.CreatedBy}} {{.Comment}}", "h:1"],
+        ["inspect", "h:1"], ["inspect", "-f", "{{json .}}", "h:1"], ["history", "--format", "json", "h:1"],
+        ["inspect", "-f", "{{.Labels}} {{.Config.Cmd}} {{.Author}} {{.Comment}} {{.Config.Env}}", "h:1"],
+        ["run", "--print-config", "h:1"], ["run", "--print-plan", "h:1"], ["create", "--name", "c", "h:1"], ["ps", "-a", "--no-trunc"], ["inspect", "c"],
+        ["diff", "c"], ["run", "--rm", "-w", f"/{HOSTILE}", "h:1"], ["run", "--rm", "-u", HOSTILE, "h:1"],
+        ["run", "--rm", "--entrypoint", f"/{HOSTILE}", "h:1"], ["image", "tree", "h:1"], ["rmi", HOSTILE], ["system", "df", "-v"], ["system", "check"],
+    ]  # fmt: skip
+    for key, value in spoilt.items():
+        Layout(tmp_path / key).image("x", [busybox_layer()], {**SHELL, key: value})
+        commands.append(["run", f"oci:{tmp_path / key}:x"])
+    for words in commands:
+        command = " ".join(shlex.quote(word) for word in sbx.command(*words))
+        done = subprocess.run(
+            ["script", "-qec", command, "/dev/null"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
+            env={**sbx.environment, "SBX_STORE": str(sbx.store), "COLUMNS": "4000", "TERM": "dumb", "NO_COLOR": "1"},
+        )  # fmt: skip
+        shown = done.stdout.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+        assert [char for char in shown if not char.isprintable() and char not in "\n\t"] == [], (words, shown)
+        # What a template asks for has the lines that it has.
+        assert "\nsbx: forged" not in shown or {"-f", "--format"} & set(words), (words, shown)
