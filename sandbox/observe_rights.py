@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox.observe_tasks import Where
+
     Args = tuple[int, ...]
 
 _READ, _WRITE, _EXECUTE = 4, 2, 1
@@ -27,15 +29,6 @@ _TIMES = {"utime": 1, "utimes": 1, "futimesat": 2, "utimensat": 2}
 KNOWN = (
     "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "NET_RAW", "SYS_CHROOT", "MKNOD", "SETFCAP",
 )  # fmt: skip
-
-
-class Where:
-    """A place in a container's files: its real path, what is there (None: nothing yet), and then the folder it is in."""
-
-    __slots__ = ("above", "path", "status")
-
-    def __init__(self, path: str, status: "os.stat_result | None", above: "os.stat_result | None" = None) -> None:
-        self.path, self.status, self.above = path, status, above
 
 
 class Credentials:
@@ -94,7 +87,7 @@ class Rights:
         if name not in self.used and self.of(pid).held >> caps.NAMES.index(name) & 1:
             self.used[name] = why
 
-    def opened(self, pid: int, where: Where, rights: int, flags: int) -> None:
+    def opened(self, pid: int, where: "Where", rights: int, flags: int) -> None:
         """A file is opened, made or executed."""
         task = self.of(pid)
         if not task.held:
@@ -111,7 +104,7 @@ class Rights:
         if where.status and flags & os.O_NOATIME and where.status.st_uid != task.uids[3]:
             self.use(pid, "FOWNER", f"open without access time {where.path}")
 
-    def changed(self, name: str, pid: int, where: Where, args: "Args", text: "Callable[[int], bytes | None]") -> None:
+    def changed(self, name: str, pid: int, where: "Where", args: "Args", text: "Callable[[int], bytes | None]") -> None:
         """Something about a file, or its name, is changed."""
         task = self.of(pid)
         if not task.held:
@@ -157,7 +150,7 @@ class Rights:
             if status and not task.may(status, _EXECUTE):
                 self.use(pid, "DAC_OVERRIDE", f"enter {path}")
 
-    def _in_folder(self, pid: int, task: Credentials, where: Where, why: str, *, removed: bool) -> None:
+    def _in_folder(self, pid: int, task: Credentials, where: "Where", why: str, *, removed: bool) -> None:
         above = where.above
         if above is None or not task.may(above, _WRITE | _EXECUTE):
             self.use(pid, "DAC_OVERRIDE", why)

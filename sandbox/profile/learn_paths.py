@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sandbox import hostroot, paths
 
 _MANY = 8  # names in one folder
+_MOST = 150  # patterns; what is more is taken together, folder by folder
 # Where names differ from start to start
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 # Where files come, go and change their names with versions
@@ -88,7 +89,23 @@ def generalise(seen: dict[str, int]) -> list[Place]:
             found.append(Place(f"{folder}/*", rights, f"{len(names)} files of this folder"))
         else:
             found += [Place(name, rights, "seen") for name in names]
-    return together(found)
+    return _fewer(together(found))
+
+
+def _fewer(places: list[Place]) -> list[Place]:
+    """At most `_MOST` patterns, as far as that goes without opening the root, or a folder with something protected in it."""
+    depth = max((place.pattern.count("/") for place in places), default=0)
+    while len(places) > _MOST and depth >= 2:
+        made = []
+        for place in places:
+            folder = place.pattern.rpartition("/")[0]
+            if place.pattern.endswith("/**"):
+                folder = folder.rpartition("/")[0] if place.pattern.count("/") >= depth else ""
+            deep = place.pattern.count("/") >= depth and folder.count("/") >= 1 and not _holds_protected(folder)
+            made.append(Place(f"{folder}/**", place.rights, "many files, in many folders") if deep else place)
+        places = together(made)
+        depth -= 1
+    return places
 
 
 def _known(path: str) -> tuple[str, str]:

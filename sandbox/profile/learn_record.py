@@ -14,6 +14,7 @@ from sandbox.profile.schema import NETWORKS
 
 _MARK = "#: "
 _VERSION = 1
+_EXAMPLES = 100
 # Mounts of sbx itself: no places to write to that somebody has asked for.
 _OWN_MOUNTS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 _LOOPBACK_6 = f"{1:032x}"
@@ -73,11 +74,11 @@ def of_run(record: dict[str, Any], names: dict[int, str]) -> Record:
         runs=1,
         calls=dict(record["calls"]),
         places=learn_paths.generalise(paths),
-        changed=sorted(changed),
-        found_in_scratch=sorted(scratch),
-        programs=sorted({fact[1] for fact in facts if fact[0] == "program"}),
+        changed=_examples(changed),
+        found_in_scratch=_examples(scratch),
+        programs=sorted({fact[1] for fact in facts if fact[0] == "program"})[: 5 * _EXAMPLES],
         devices=sorted({fact[1] for fact in facts if fact[0] == "device"}),
-        reached=reached,
+        reached=reached[:_EXAMPLES],
         outside=outside,
         network=record["network"],
         families=sorted({family for family, _ in sockets}),
@@ -86,7 +87,7 @@ def of_run(record: dict[str, Any], names: dict[int, str]) -> Record:
         peak=dict(record["peak"]),
         top=sorted(record["top"]),
         refused=sorted({names.get(row[0], f"call {row[0]}") for row in record["refused"]}),
-        protected=sorted(path for path in everything if learn_paths.is_protected(path)),
+        protected=sorted(path for path in everything if learn_paths.is_protected(path))[:_EXAMPLES],
         spare=sorted(
             path for path, readonly in record["mounts"]
             if not readonly and path not in (*_OWN_MOUNTS, *SCRATCH) and not path.startswith("/dev") and not any(_below(w, (path,)) for w in written)
@@ -160,6 +161,14 @@ def read(path: str, text: str, *, force: bool) -> Record:
 
 def _digest(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:32]
+
+
+def _examples(paths: list[str]) -> list[str]:
+    """Some of them, but one at least of each folder at the top."""
+    first: dict[str, str] = {}
+    for path in sorted(paths):
+        first.setdefault(path.split("/")[1], path)
+    return sorted({*sorted(paths)[:_EXAMPLES], *first.values()})
 
 
 def _below(path: str, folders: tuple[str, ...]) -> bool:

@@ -451,3 +451,12 @@ def test_patterns_cover_what_was_seen_and_nothing_protected(seen: dict[str, int]
     assert not any(place.covers("/etc/shadow") or place.covers("/root/.ssh/id_rsa") for place in places)
     assert all(place.reason for place in places)
     assert learn_paths.together(places) == places
+
+
+@pytest.mark.parametrize("folders", [3, 300])
+def test_patterns_are_few(folders: int) -> None:
+    seen = {f"/srv/{a}/{b}/f{c}": 4 for a in range(folders) for b in range(4) for c in range(3)}
+    places = learn_paths.generalise({**seen, "/root/.ssh/key": 4, "/root/a": 4})
+    assert len(places) < 151
+    assert all(any(place.covers(path) for place in places) for path in seen)
+    assert not any(place.pattern.startswith("/root/*") for place in places)
