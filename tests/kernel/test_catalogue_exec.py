@@ -314,3 +314,58 @@ def test_E10_S03_pid_that_is_another_process_now(sbx: Sbx, busybox_rootfs: Path,
     finally:
         innocent.kill()
         innocent.wait()
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "mkfifo /etc/passwd", "mkdir /etc/passwd", "ln -s {host}/passwd /etc/passwd", "ln -s /../../../..{host}/passwd /etc/passwd",
+        "ln -s /proc/self/fd/3 /etc/passwd", "ln -s /dev/zero /etc/passwd", "truncate -s 1T /etc/passwd", "ln -s /etc/passwd /etc/passwd",
+        "head -c 3000000 /dev/zero >/etc/passwd", "mv /etc /etc2; ln -s {host} /etc",
+    ],
+)  # fmt: skip
+def test_I16_E09_passwd_that_the_container_has_changed(
+    spoil: str, sbx: Sbx, busybox_rootfs: Path, tmp_path: Path, container: Callable[..., str]
+) -> None:
+    """exec and cp look a user up in files that a hostile command has replaced: no hang, nothing of the host's is read."""
+    host = tmp_path / "host"
+    host.mkdir()
+    for name, text in (("passwd", "ghost:x:0:0::/:/bin/sh\n"), ("group", "ghost:x:0:\n")):
+        (host / name).write_text(text)
+    id_ = container(
+        f"rootfs:{busybox_rootfs}", "sh", "-c", f"rm /etc/passwd; {spoil.format(host=host)}; echo up; sleep 1000"
+    )
+    for _ in range(500):
+        if "up" in sbx("logs", id_).stdout:
+            break
+    for user in ("ghost", "app"):
+        done = sbx("exec", "-u", user, id_, "id", timeout=20)
+        assert (done.returncode, done.stdout) == (125, ""), done
+        assert done.stderr.startswith("sbx: ")
+    assert sbx("exec", "-u", "1000:1000", id_, "true", timeout=20).returncode in (0, 125)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize(
+    "made",
+    ["mkfifo /x", "ln -s /dev/zero /x", "ln -s /dev/tty /x", "ln -s /proc/kmsg /x", "mkdir /x; mkfifo /x/f"],
+)
+def test_I06_E02_cp_meets_no_files(
+    made: str, sbx: Sbx, busybox_rootfs: Path, tmp_path: Path, container: Callable[..., str]
+) -> None:
+    """Pipes and devices in the container: cp, diff, export and commit end, and take none of them along."""
+    id_ = container(f"rootfs:{busybox_rootfs}", "sh", "-c", f"{made}; sleep 0.2; echo up; sleep 1000")
+    for _ in range(500):
+        if "up" in sbx("logs", id_).stdout:
+            break
+    (tmp_path / "file").write_text("f")
+    for words in (
+        ("cp", f"{id_}:/x", str(tmp_path / "out")), ("cp", str(tmp_path / "file"), f"{id_}:/x"), ("cp", f"{id_}:/x/.", str(tmp_path / "two")),
+        ("diff", id_), ("export", "-o", str(tmp_path / "all.tar"), id_),
+    ):  # fmt: skip
+        done = sbx(*words, timeout=20)
+        assert done.returncode in (0, 125) and "internal error" not in done.stderr, (words, done)
+    for path in [tmp_path / "out", tmp_path / "two", *tmp_path.glob("*/*")]:
+        if path.name != "store" and os.path.lexists(path) and "store" not in path.parts:
+            assert path.is_dir() or (path.is_file() and path.stat().st_size <= 1), path
