@@ -3,16 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox import cache
 from sandbox.errors import SandboxError
 from sandbox.image import reference
-from sandbox.image.files import blob_name
 from sandbox.image.store import Store
-from sandbox.registry import configuration, glance
 from sandbox.registry.access import Access, retries
 from sandbox.registry.local import find
 from sandbox.transfer import progress
-from sandbox.transfer.pulling import Pulled, Wish, by_policy
+from sandbox.transfer.pulling import Wish, by_policy, remembered
 from sandbox.transfer.signals import ending
 from sandbox.transfer.transports import place
 
@@ -32,25 +29,12 @@ def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Itera
             for name in _tags(bare, wish) if opts["all_tags"] else [bare]:
                 pulled = by_policy(store, name, wish)
                 if pulled and remember:
-                    _remember(store, operand, wish, pulled)
+                    remembered(store, operand, wish, pulled)
                 if pulled:
                     yield pulled.id, pulled.name
                 else:
                     stored, full = find(store, name, wish.platform)
                     yield store.image(stored, wish.platform).id, full or name
-
-
-def _remember(store: Store, operand: str, wish: Wish, pulled: Pulled) -> None:
-    if pulled.seen is None:
-        return
-    index = store.layout.index_path
-    before = cache.stamp(index)
-    stored, name = store.find(pulled.name)
-    if stored.entry.digest == pulled.stored.entry.digest and cache.stamp(index) == before:
-        seen = {**pulled.seen, "name": name, "id": pulled.id}
-        blobs = [f"{store.root}/{blob_name(digest)}" for digest in (stored.entry.digest, f"sha256:{pulled.id}")]
-        depends = [index, *blobs, *configuration.stamped()]
-        glance.keep(store.records, operand, wish.platform, wish.access.tls_verify, seen, depends)
 
 
 def _bare(operand: str) -> str:

@@ -21,7 +21,7 @@ from sandbox.image.layers import announce
 from sandbox.image.layout import content_lock
 from sandbox.image.scan import check_ids
 from sandbox.image.store import Store, Stored
-from sandbox.registry import configuration, local
+from sandbox.registry import configuration, glance, local
 from sandbox.transfer import progress, pulling
 from sandbox.transfer.signals import ending
 from sandbox.transfer.sources import docker_image
@@ -92,9 +92,10 @@ def _elsewhere(store: Store, name: str) -> "tuple[additional.Foreign, Stored, st
     if not (folders := additional.folders()):
         return None
     try:
-        store.find(name)
+        local.find(store, name)
     except SandboxError:
-        return additional.find(name, folders)
+        names = [name, *local.short_names(name)]
+        return next(filter(None, (additional.find(one, folders) for one in names)), None)
     return None
 
 
@@ -116,8 +117,13 @@ def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quie
     pulled = None
     there = None if transport or pull in ("always", "newer") else _elsewhere(store, name)
     if not transport and not there:
-        wish = pulling.Wish(platform=platform, policy=pull or "missing", shown=progress.choose("auto", quiet=quiet))
+        # When the registry has just said that it is the same, the one that is there will do.
+        same = pull in ("always", "newer") and glance.same(name, platform, None)
+        policy = "missing" if same else pull or "missing"
+        wish = pulling.Wish(platform=platform, policy=policy, shown=progress.choose("auto", quiet=quiet))
         pulled = pulling.by_policy(store, name, wish, lambda: maps)
+        if pulled:
+            pulling.remembered(store, name, wish, pulled)
     store.layers.sweep()
     with content_lock(store.root):
         if transport:

@@ -16,6 +16,7 @@ from sandbox.image.files import blob_name
 from sandbox.image.layers import announce, short
 from sandbox.image.reference import Reference
 from sandbox.image.store import SIZE, Store, Stored, named
+from sandbox.registry import configuration, glance
 from sandbox.registry.access import ORDINARY, Access
 from sandbox.registry.local import entry_of, find, index_key
 from sandbox.transfer import progress
@@ -98,6 +99,23 @@ def _seen(source: RegistrySource, digest: str) -> dict[str, Any] | None:
         "origin": session.base("pull manifest", source.what), "verify": not session.transport.insecure,
         "path": session.repository, "asked": source.ref.digest or source.ref.tag, "digest": digest,
     }  # fmt: skip
+
+
+def remembered(store: Store, text: str, wish: Wish, pulled: Pulled) -> None:
+    """Leave what `glance` can use the next time that `text` is asked for."""
+    if pulled.seen is None:
+        return
+    index = store.layout.index_path
+    before = cache.stamp(index)
+    try:
+        stored, name = store.find(pulled.name)
+    except SandboxError:
+        return  # removed meanwhile
+    if stored.entry.digest == pulled.stored.entry.digest and cache.stamp(index) == before:
+        seen = {**pulled.seen, "name": name, "id": pulled.id}
+        blobs = [f"{store.root}/{blob_name(digest)}" for digest in (stored.entry.digest, f"sha256:{pulled.id}")]
+        depends = [index, *blobs, *configuration.stamped()]
+        glance.keep(store.records, text, wish.platform, wish.access.tls_verify, seen, depends)
 
 
 def take_in(store: Store, images: list[Image], maps: dict[str, Any], shown: str, verb: str = "pull") -> list[str]:

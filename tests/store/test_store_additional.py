@@ -41,3 +41,22 @@ def test_an_image_runs_from_another_store(sbx: Sbx, busybox_oci: Images, tmp_pat
         assert json.loads(sbx("images", "--json").stdout) == []
     finally:
         remove_tree(other.store)
+
+
+@pytest.mark.requires("userns")
+def test_a_short_name_leads_there_too(sbx: Sbx, busybox_oci: Images, tmp_path: Path) -> None:
+    (tmp_path / "registries.conf").write_text('[aliases]\ntool = "ghcr.io/team/tool"\n')
+    other = Sbx(tmp_path / "other", sbx.environment, sbx.launcher)
+    own = {"SBX_ADDITIONAL_STORES": str(other.store), "SBX_REGISTRIES_CONF": str(tmp_path / "registries.conf")}
+    try:
+        assert other("copy", "-q", busybox_oci.oci, "store:ghcr.io/team/tool:1").returncode == 0
+        done = sbx("run", "--pull", "never", "tool:1", "echo", "theirs", env=own)
+        assert (done.returncode, done.stdout) == (0, "theirs\n"), done.stderr
+        assert list((sbx.store / "blobs/sha256").iterdir()) == []
+        # The own store comes first, by whatever name it has it.
+        assert sbx("copy", "-q", busybox_oci.oci, "store:ghcr.io/team/tool:1").returncode == 0
+        remove_tree(other.store / "blobs")
+        done = sbx("run", "--pull", "never", "tool:1", "echo", "ours", env=own)
+        assert (done.returncode, done.stdout) == (0, "ours\n"), done.stderr
+    finally:
+        remove_tree(other.store)

@@ -66,6 +66,23 @@ def test_what_is_there_takes_one_request_and_imports_little(puller: Sbx, served:
     assert pulled(puller, served, "--retry", "1") == ["GET /v2/", f"HEAD {PATH}"]
 
 
+def test_a_run_asks_as_little(puller: Sbx, served: Served) -> None:
+    def ran(*words: str) -> list[str]:
+        served.server.requests.clear()
+        done = puller("run", *words, "--print-config", f"{served.server.host}/a/b:1", "true")
+        assert done.returncode == 0 and '"ociVersion"' in done.stdout, done.stderr
+        return [f"{request.method} {request.path}" for request in served.server.requests]
+
+    assert f"GET {PATH}" in ran("--pull=always")
+    assert ran("--pull=always") == ran("--pull=newer") == pulled(puller, served) == [f"HEAD {PATH}"]
+    assert ran() == []
+    served.serve(author="somebody else")
+    served.server.serve_manifest(served.manifest, Docker_Content_Digest=sha256(served.manifest))
+    assert ran() == []
+    assert f"GET {PATH}" in ran("--pull=newer")
+    assert ran("--pull=newer") == [f"HEAD {PATH}"]
+
+
 def test_another_image_there_is_fetched(puller: Sbx, served: Served) -> None:
     pulled(puller, served)
     served.serve(author="somebody else")
