@@ -139,7 +139,7 @@ def unavailable(resources: "dict[str, Any]") -> str:
     chosen = os.environ.get("SBX_CGROUP", "")
     if chosen:
         there = _read(f"{chosen}/cgroup.controllers").split()
-    elif scope.socket_path():
+    elif scope.address():
         uid = os.getuid()
         place = f"{ROOT}/user.slice/user-{uid}.slice/user@{uid}.service" if uid else ROOT
         there = _read(f"{place}/cgroup.controllers").split()
@@ -160,7 +160,7 @@ def make(resources: "dict[str, Any]", id_: str, pid: int, parent: str = "") -> s
     if reason:
         raise SandboxError("set limits", detail=reason, hint=DOCTOR)
     chosen = os.environ.get("SBX_CGROUP", "")
-    path = "" if chosen else scope.socket_path()
+    path = "" if chosen else scope.address()
     name = f"sbx-{id_[:24]}-{os.urandom(4).hex()}"  # another one at each start: the last one may be ending still
     try:
         if path:

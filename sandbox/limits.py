@@ -136,9 +136,10 @@ def apply(spec: "dict[str, Any]", opts: "Options", base: "dict[str, Any]") -> No
         spec["process"]["oomScoreAdj"] = adjust
     found = resources(opts, base)
     kind = opts.get("cgroups") or ""
-    if kind == "disabled" and found:
-        raise SandboxError("read --cgroups", kind, EINVAL, detail="limits need control groups")
-    if not found and kind != "enabled":
+    parent = opts.get("cgroup_parent") or ""
+    if kind == "disabled" and (found or parent):
+        raise SandboxError("read --cgroups", kind, EINVAL, detail="limits and --cgroup-parent need control groups")
+    if not found and kind != "enabled" and not parent:
         return
     if "limits" in (opts.get("allow_degraded") or ()):
         from sandbox import cgroup
@@ -148,8 +149,8 @@ def apply(spec: "dict[str, Any]", opts: "Options", base: "dict[str, Any]") -> No
             _degrade(spec, found, reason)
             return
     spec["linux"]["resources"] = found
-    if opts.get("cgroup_parent"):
-        spec["linux"]["cgroupsPath"] = opts["cgroup_parent"]
+    if parent:
+        spec["linux"]["cgroupsPath"] = parent
 
 
 def _degrade(spec: "dict[str, Any]", found: "dict[str, Any]", reason: str) -> None:
@@ -164,7 +165,7 @@ def _degrade(spec: "dict[str, Any]", found: "dict[str, Any]", reason: str) -> No
             instead.append(f"pids: {content['limit']} processes for each user id")
         else:
             lost.append(f"{part}: no limit")
-    words = ", ".join(instead + lost)
+    words = ", ".join(instead + lost) or "no control group"
     spec["annotations"]["dev.sbx.degraded"] = f"limits ({words})"
     tell(f"limits are weaker than asked for ({reason}): {words}")
 

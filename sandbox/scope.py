@@ -19,17 +19,65 @@ _FIXED = 16  # bytes of a header before its fields
 _LONGEST = 1 << 20
 _RETURN, _ERROR = 2, 3
 _ERROR_NAME, _REPLY_SERIAL = 4, 5
+_NAME = "org.freedesktop.systemd1"
+# (object, interface, destination)
+_SYSTEMD = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", _NAME)
+_BUS = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+_found: "dict[tuple[str, ...], str]" = {}  # settings -> what `address` said to them
 
 
-def socket_path() -> str:
-    """Where the caller's systemd answers; "" when there is none.  A cron job has no XDG_RUNTIME_DIR, but may have one."""
+def address() -> str:
+    """Where the caller's systemd answers: the path of its own socket, `bus:` and the path of a bus that it is on, or "".
+
+    A cron job has no XDG_RUNTIME_DIR, but may have one.
+    """
     uid = os.getuid()
     folders = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"] if uid else ["/run"]
     for folder in folders:
         path = f"{folder}/systemd/private"
         if folder.startswith("/") and os.path.exists(path):
             return path
+    variable = os.environ.get("DBUS_SESSION_BUS_ADDRESS" if uid else "DBUS_SYSTEM_BUS_ADDRESS", "")
+    key = (variable, *folders)
+    if key not in _found:
+        buses = [
+            _socket_of(variable),
+            *(f"{folder}/{'bus' if uid else 'dbus/system_bus_socket'}" for folder in folders),
+        ]
+        there = (path for path in buses if path[:1] == "\0" or (path[:1] == "/" and os.path.exists(path)))
+        _found[key] = next((f"bus:{path}" for path in there if _is_on(path)), "")
+    return _found[key]
+
+
+def _socket_of(text: str) -> str:
+    """The path (after a zero byte: the abstract name) of the first socket that a D-Bus address names; "" for none."""
+    for one in text.split(";"):
+        kind, _, pairs = one.partition(":")
+        for key, _, value in (pair.partition("=") for pair in pairs.split(",")):
+            if kind == "unix" and key in ("path", "abstract"):
+                first, *rest = value.split("%")
+                try:
+                    plain = first + "".join(chr(int(part[:2], 16)) + part[2:] for part in rest)
+                except ValueError:
+                    continue
+                return plain if key == "path" else f"\0{plain}"
     return ""
+
+
+def _is_on(path: str) -> bool:
+    """Whether a systemd has its name on this bus."""
+    try:
+        sock = _connected(path, bus=True)
+        try:
+            body = _Writer()
+            body.text(_NAME)
+            sock.sendall(_call("NameHasOwner", "s", bytes(body.data), 2, _BUS))
+            wrong, answer = _answer(sock, 2)
+            return not wrong and answer[:1] == b"\1"
+        finally:
+            sock.close()
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 class _Writer:
@@ -77,23 +125,24 @@ class _Writer:
             self.text(value)
 
 
-def _call(member: str, signature: str, body: bytes, serial: int) -> bytes:
+def _call(member: str, signature: str, body: bytes, serial: int, to: tuple[str, str, str] = _SYSTEMD) -> bytes:
     writer = _Writer()
     writer.data += b"l\1\0\1" + len(body).to_bytes(4, "little") + serial.to_bytes(4, "little")
     mark = writer.begin(8)
     for code, kind, value in (
-        (1, "o", "/org/freedesktop/systemd1"),
-        (2, "s", "org.freedesktop.systemd1.Manager"),
+        (1, "o", to[0]),
+        (2, "s", to[1]),
         (3, "s", member),
-        (6, "s", "org.freedesktop.systemd1"),
+        (6, "s", to[2]),
     ):
         writer.align(8)
         writer.data.append(code)
         writer.variant(kind, value)
-    writer.align(8)
-    writer.data.append(8)
-    writer.signature("g")
-    writer.signature(signature)
+    if signature:
+        writer.align(8)
+        writer.data.append(8)
+        writer.signature("g")
+        writer.signature(signature)
     writer.end(mark)
     writer.align(8)
     return bytes(writer.data) + body
@@ -147,8 +196,8 @@ def _exactly(sock: "_socket.socket", count: int) -> bytes:
     return data
 
 
-def _answer(sock: "_socket.socket", serial: int) -> str:
-    """Wait for the answer to our message `serial`; "" for a good one, else what went wrong."""
+def _answer(sock: "_socket.socket", serial: int) -> tuple[str, bytes]:
+    """Wait for the answer to our message `serial`: ("" or what went wrong, its body)."""
     while True:
         fixed = _exactly(sock, _FIXED)
         if fixed[:1] != b"l":
@@ -160,26 +209,15 @@ def _answer(sock: "_socket.socket", serial: int) -> str:
         known = _fields(rest[:fields])
         if known.get(_REPLY_SERIAL) != serial or fixed[1] not in (_RETURN, _ERROR):
             continue
-        if fixed[1] == _RETURN:
-            return ""
         text = rest[fields + -fields % 8 :]
+        if fixed[1] == _RETURN:
+            return "", text
         length = int.from_bytes(text[:4], "little")
-        return text[4 : 4 + length].decode("utf-8", "replace") or str(known.get(_ERROR_NAME, "refused"))
+        return text[4 : 4 + length].decode("utf-8", "replace") or str(known.get(_ERROR_NAME, "refused")), text
 
 
-def start(path: str, name: str, pid: int, slice_: str = "") -> str:
-    """A delegated scope called `name` with process `pid` in it; the path of its group, from the root of all of them.
-
-    `path`: see `socket_path`.  SandboxError "start scope".
-    """
-    properties: list[tuple[str, str, Any]] = [
-        ("Description", "s", "container of sbx"),
-        ("PIDs", "au", [pid]),
-        ("Delegate", "b", True),
-        ("CollectMode", "s", "inactive-or-failed"),
-    ]
-    if slice_:
-        properties.append(("Slice", "s", slice_))
+def _connected(path: str, *, bus: bool) -> "_socket.socket":
+    """A connection on which calls may be made; OSError, ValueError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     sock.settimeout(_PATIENCE)
     try:
@@ -190,16 +228,49 @@ def start(path: str, name: str, pid: int, slice_: str = "") -> str:
             said += _exactly(sock, 1)
         if not said.startswith(b"OK "):
             raise OSError(13, os.strerror(13))
-        sock.sendall(_call("StartTransientUnit", "ssa(sv)a(sa(sv))", _transient(name, properties), 1))
-        wrong = _answer(sock, 1)
+        if bus:
+            sock.sendall(_call("Hello", "", b"", 1, _BUS))
+            wrong, _ = _answer(sock, 1)
+            if wrong:
+                raise ValueError(wrong)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def start(where: str, name: str, pid: int, slice_: str = "") -> str:
+    """A delegated scope called `name` with process `pid` in it; the path of its group, from the root of all of them.
+
+    `where`: see `address`.  SandboxError "start scope".
+    """
+    properties: list[tuple[str, str, Any]] = [
+        ("Description", "s", "container of sbx"),
+        ("PIDs", "au", [pid]),
+        ("Delegate", "b", True),
+        ("CollectMode", "s", "inactive-or-failed"),
+    ]
+    if slice_ and not slice_.endswith(".slice"):
+        raise SandboxError(
+            "read --cgroup-parent", slice_, 22, hint="systemd makes the group: a slice, such as build.slice"
+        )
+    if slice_:
+        properties.append(("Slice", "s", slice_))
+    path = where.removeprefix("bus:")
+    sock = None
+    try:
+        sock = _connected(path, bus=path != where)
+        sock.sendall(_call("StartTransientUnit", "ssa(sv)a(sa(sv))", _transient(name, properties), 2))
+        wrong, _ = _answer(sock, 2)
     except TimeoutError:
         wrong = f"no answer within {_PATIENCE:.0f} s"
     except OSError as error:
-        raise SandboxError.of("start scope", path, error) from None
+        raise SandboxError.of("start scope", path.replace("\0", "@"), error) from None
     except (ValueError, IndexError) as error:
         wrong = f"not D-Bus: {error}"
     finally:
-        sock.close()
+        if sock:
+            sock.close()
     if wrong:
         raise SandboxError("start scope", name, detail=f"systemd: {wrong}")
     return _arrived(name, pid)
