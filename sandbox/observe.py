@@ -74,6 +74,7 @@ class Observer(refusals.Refusals):
             "paths": self._paths, "facts": list(self._facts), "capabilities": self._reader.rights.used,
             "peak": self._reader.tasks.peak, "top": self._reader.tasks.top, "refused": self.records(), "full": len(self._paths) >= _KINDS,
         }  # fmt: skip
+        record["uid"] = self._reader.tasks.uid
         payload = marshal.dumps(record)
         os.ftruncate(self._file, 0)
         while payload:

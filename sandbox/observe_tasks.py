@@ -37,6 +37,7 @@ class Tasks:
         self.proc = self._list = -1
         self.root = -1  # of the first program
         self.changed_root = False  # somebody has called chroot
+        self.uid = 0  # of the first program
         self.top: list[str] = []  # folders at the top of the root, no links
         self.peak = {"memory": 0, "tasks": 0, "descriptors": 0}
         self._looked = 0.0
@@ -63,6 +64,7 @@ class Tasks:
             if os.stat(name, dir_fd=top, follow_symlinks=False).st_mode & 0o170000 == 0o040000:
                 self.top.append(name)
         os.close(top)
+        self.uid = _number(self.lines(pid), b"Uid")
         return True
 
     def read(self, pid: int, address: int, size: int) -> bytes:

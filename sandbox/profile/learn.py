@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from sandbox.profile.learn_write import PARTS, Source
 from sandbox.profile.policy import PERMISSIVE
 
 _TRIES = 3  # more than the first replay
+_PATIENCE, _LEAST_PATIENCE = 5, 60.0  # times what it took when observed, and seconds, until a replay hangs
 MOST_RUNS = 100
 
 
@@ -48,12 +50,17 @@ def learn(wish: Wish) -> None:
     seen = _known(wish)
     names = {number: name for name, number in calls.table(calls.machine()).items()}
     opts = {**{option.dest: option.blank() for option in RUN}, **wish.opts}
+    longest = 0.0
     for number in range(wish.runs):
+        began = time.monotonic()
         tell(f"observe run {number + 1} of {wish.runs}" if wish.runs > 1 else "observe the command")
         status, record = cold.call("sandbox.profile.learn_watch:watch", {**opts, "profile": wish.base}, wish.operands)
         if status != wish.status:
             raise _failed(wish, status)
         seen = learn_record.merge(seen, learn_record.of_run(record, names))
+        longest = max(longest, time.monotonic() - began)
+    if not opts["timeout"]:
+        opts["timeout"] = f"{max(_LEAST_PATIENCE, _PATIENCE * longest):.0f}"
     source = _proven(wish, opts, Source(base, extends, wish.command, seen))
     content = learn_write.whole(source)
     if wish.output:

@@ -64,7 +64,9 @@ def watch(opts: dict[str, Any], operands: list[str]) -> tuple[int, dict[str, Any
     ]
     record["readonly"] = spec["root"]["readonly"]
     record["network"] = spec["annotations"]["dev.sbx.network"]
-    record["uid"] = spec["process"]["user"]["uid"]
+    if not spec["process"]["noNewPrivileges"]:
+        # The filter is loaded early then, and the init makes these under it.
+        record["calls"] |= {name: record["calls"].get(name, 0) + 1 for name in ("capset", "prctl", "close_range")}
     return status, record
 
 
