@@ -59,7 +59,7 @@ def learn(wish: Wish) -> None:
             raise _failed(wish, status)
         seen = learn_record.merge(seen, learn_record.of_run(record, names))
         longest = max(longest, time.monotonic() - began)
-    if not opts["timeout"]:
+    if not opts["timeout"] and "process.timeout" not in base.settings:
         opts["timeout"] = f"{max(_LEAST_PATIENCE, _PATIENCE * longest):.0f}"
     source = _proven(wish, opts, Source(base, extends, wish.command, seen))
     content = learn_write.whole(source)
