@@ -181,3 +181,36 @@ def test_of_an_image(sbx_in, checked):
     plan = json.loads(sbx_in.out("inspect", "d"))[0]["Config"]["Healthcheck"]
     assert plan["Interval"] == 100_000_000 and plan["Timeout"] == 2_000_000_000 and plan["Retries"] == 5
     assert plan["Test"] == ["CMD-SHELL", "true"]
+
+
+def test_one_that_is_ill_is_killed_and_started_again(sbx_in):
+    """With --restart: each start has its own checks, by whomever it is made."""
+    options = ("--health-cmd", "test ! -e /ill", "--health-interval", "100ms", "--health-retries", "1")
+    sbx_in.live(*options, "--health-on-failure", "kill", "--restart", "always", script="rm -f /ill; " + IDLE)
+    for count in (1, 2):
+        until(
+            lambda: (sbx_in.column("State")[0], sbx_in.column("Status")[0][-9:]),
+            lambda seen: seen == ("running", "(healthy)"),
+        )
+        assert told(sbx_in).count("c start") == count
+        sbx_in("exec", "c", "touch", "/ill")
+        until(lambda: told(sbx_in), lambda lines, count=count: lines.count("c died") == count)
+    until(lambda: told(sbx_in), lambda lines: lines.count("c start") == 3)
+
+
+@pytest.mark.parametrize("userns", ["auto", "keep-id"])
+def test_nothing_is_left_of_one_that_is_removed_at_its_end(sbx_in, userns):
+    for _ in range(3):
+        sbx_in.live("--rm", "--userns", userns, "--health-cmd", "true", "--health-interval", "20ms", script=IDLE)
+        until(lambda: sbx_in.column("Status"), lambda rows: rows and rows[0].endswith("(healthy)"))
+        sbx_in("kill", "c")
+        until(lambda: sbx_in.column("Names"), lambda names: not names)
+    sbx_in("run", sbx_in.image, "true")  # which sweeps
+
+
+def test_removed_while_it_is_checked(sbx_in):
+    for _ in range(5):
+        sbx_in.live("--health-cmd", "true", "--health-interval", "10ms", script=IDLE)
+        until(lambda: health(sbx_in)["Status"], lambda word: word == "healthy")
+        sbx_in("rm", "-f", "c")
+        assert sbx_in.column("Names") == []

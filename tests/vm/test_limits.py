@@ -1,14 +1,18 @@
 """Limits by cgroup v2: in a scope of the user's systemd, and below a delegated group."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from sandbox import scope
+
 ROOT = Path("/sys/fs/cgroup")
 OWN = ROOT / Path("/proc/self/cgroup").read_text().split("::")[1].strip().lstrip("/")
 DELEGATED = os.access(OWN / "cgroup.procs", os.W_OK)
+BUS = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "bus"
 HOG = "head -c 200m /dev/zero | tail -c 200m | wc -c"
 
 
@@ -27,6 +31,7 @@ def limited(sbx, busybox_rootfs, place, no_leftovers):
     def run(script: str, *options: str):
         return sbx("run", *options, f"rootfs:{busybox_rootfs}", "sh", "-c", script)
 
+    run.sbx = sbx
     yield run
     assert no_groups()
 
@@ -184,3 +189,27 @@ def test_profile(sbx, busybox_rootfs, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "67108864\n20\n", "")
     done = sbx("run", "-m", "96m", *words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "100663296\n20\n", "")
+
+
+@pytest.mark.skipif(not BUS.exists(), reason="this session has no bus")
+def test_systemd_over_the_bus_of_the_session():
+    """As where its own socket is not to be had."""
+    assert scope._is_on(str(BUS))
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        name = f"sbx-bus-{process.pid}.scope"
+        path = scope.start(f"bus:{BUS}", name, process.pid, "bus.slice")
+        assert path.endswith(f"/bus.slice/{name}") and (ROOT / path.lstrip("/") / "cgroup.procs").exists()
+    finally:
+        process.kill()
+        process.wait()
+    assert no_groups()
+
+
+def test_parent(limited, place):
+    """Without a limit too; below a slice of systemd's, or a folder."""
+    done = limited("echo up; sleep 2", "-d", "--name", "c", "--cgroup-parent", "build.slice")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [Path(folder) for folder, names, _ in os.walk(ROOT) for name in names if name.startswith("sbx-")]
+    assert [folder.name for folder in found] == ["build.slice"]
+    assert limited.sbx("wait", "c").stdout == "0\n" and limited.sbx("rm", "c").returncode == 0
