@@ -254,7 +254,7 @@ def _namespaces(
         )
     namespaces = spec["linux"]["namespaces"]
     if network == "host":
-        spec["annotations"]["dev.sbx.landlock"] = "scope"
+        oci.confine(spec, "tried abstract_unix_socket")
         namespaces[:] = [namespace for namespace in namespaces if namespace["type"] != "network"]
     elif not shared:
         top = max(e["containerID"] + e["size"] - 1 for e in spec["linux"]["gidMappings"])

@@ -11,14 +11,11 @@ import resource
 
 from sandbox import caps, linux, mounts
 from sandbox.errors import (
-    E2BIG,
     EACCES,
     EBUSY,
     EINVAL,
     ENOENT,
-    ENOSYS,
     ENOTDIR,
-    EOPNOTSUPP,
     EXIT_FAILED,
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -155,14 +152,12 @@ class Init:
             if error.errno != ENOENT:  # a kernel without user namespaces to limit
                 raise
 
-    def landlock(self) -> None:
-        """No abstract unix socket of other processes: with the host's network they are in reach (CVE-2020-15257)."""
-        try:
-            linux.landlock_restrict_scope(linux.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
-        except OSError as error:
-            if error.errno not in (E2BIG, EINVAL, ENOSYS, EOPNOTSUPP):
-                raise
-            self.tell("warn", "network host: this kernel can not keep the host's abstract unix sockets out of reach")
+    def landlock(self, text: str) -> None:
+        """Files, ports and processes that are in reach: with the host's network its abstract unix sockets would be
+        (CVE-2020-15257)."""
+        from sandbox import landlock  # which the keeper has loaded
+
+        landlock.restrict(text, lambda words: self.tell("warn", words))
 
     def readonly(self, path: str) -> None:
         mounts.make_readonly(self.root_fd, path)

@@ -232,6 +232,8 @@ class Keeper(Vigil):
             names.add("cgroup")
         if self.bpf:
             names.add("refusals")
+        if "dev.sbx.landlock" in self.annotations:
+            names.add("landlock")
         if "dev.sbx.observe" in self.annotations:
             names.add("observe")
         if "dev.sbx.spaces" in self.annotations or not self.own_pids:

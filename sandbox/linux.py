@@ -91,7 +91,6 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 TUNSETPERSIST = 0x400454CB  # linux/if_tun.h
 
 STATFS_MAGIC_PROC, STATFS_MAGIC_NSFS = 0x9FA0, 0x6E736673
-LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET = 1
 
 
 class c_long(_SimpleCData):  # type: ignore[type-arg]  # generic in the stubs only
@@ -346,18 +345,26 @@ def keyctl_join_session_keyring() -> None:
     syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
 
 
-def landlock_restrict_scope(scopes: int) -> None:
-    """Confine this process, for good, to what it and its children make of LANDLOCK_SCOPE_*; needs no_new_privs or
-    CAP_SYS_ADMIN.
+def landlock_create(files: int, ports: int, scopes: int) -> int:
+    """A ruleset that handles these LANDLOCK_ACCESS_FS_*, LANDLOCK_ACCESS_NET_* and LANDLOCK_SCOPE_*.
 
-    OSError E2BIG or EINVAL before ABI 6 (Linux 6.12), ENOSYS or EOPNOTSUPP without Landlock.
+    OSError E2BIG or EINVAL for what this kernel does not know, ENOSYS or EOPNOTSUPP without Landlock.
     """
-    attr = _struct((0, 8), (0, 8), (scopes, 8))  # struct landlock_ruleset_attr: file system, network, scopes
-    ruleset = syscall("landlock_create_ruleset", attr, len(attr), 0)
-    try:
-        syscall("landlock_restrict_self", ruleset, 0)
-    finally:
-        os.close(ruleset)
+    attr = _struct((files, 8), (ports, 8), (scopes, 8))  # struct landlock_ruleset_attr, as long as it must be
+    return syscall("landlock_create_ruleset", attr, 24 if scopes else 16 if ports else 8, 0)
+
+
+def landlock_allow_path(ruleset: int, fd: int, rights: int) -> None:
+    syscall("landlock_add_rule", ruleset, 1, _struct((rights, 8), (fd, 4)), 0)  # struct landlock_path_beneath_attr
+
+
+def landlock_allow_port(ruleset: int, port: int, rights: int) -> None:
+    syscall("landlock_add_rule", ruleset, 2, _struct((rights, 8), (port, 8)), 0)  # struct landlock_net_port_attr
+
+
+def landlock_restrict_self(ruleset: int) -> None:
+    """Confine this process and its children, for good; needs no_new_privs or CAP_SYS_ADMIN."""
+    syscall("landlock_restrict_self", ruleset, 0)
 
 
 def landlock_abi() -> int:

@@ -188,8 +188,10 @@ def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> Non
     init.append(("umask", user.get("umask", 0o022)))
     if annotations.get("dev.sbx.stdin") == "null" and not process["terminal"]:
         init.append(("null_stdin",))
-    if annotations.get("dev.sbx.landlock") == "scope":
-        init.append(("landlock",))  # before the reaper: it and the command are of one kind
+    if annotations.get("dev.sbx.landlock"):
+        init.append(
+            ("landlock", annotations["dev.sbx.landlock"])
+        )  # before the reaper: it and the command are of one kind
     if annotations.get("dev.sbx.init") == "reaper":
         init.append(("reaper",))
     init.append(("bounding", caps.mask(sets.get("bounding", ()))))

@@ -37,7 +37,7 @@ ANNOTATIONS = {
     "dev.sbx.volumes": "volumes of the store: DESTINATION=NAME, `,nocopy` when the image does not fill it, one per line",
     "dev.sbx.idmap": "volumes, `/` the image, whose ids the map is laid over: DESTINATION=DESCRIPTOR, one per line",
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",
-    "dev.sbx.landlock": "`scope`: abstract unix sockets of other processes are out of reach (network host)",
+    "dev.sbx.landlock": "what Landlock confines: KEY VALUE, one per line, see landlock.py",
     "dev.sbx.profile": "name of the profile, `|`, and the path of the JSON profile that its filter is from, if any",
     "dev.sbx.observe": "descriptor of what `profile learn` is told by: see observe.py",
     "dev.sbx.image": "the image's full name",
@@ -144,6 +144,12 @@ def environment(spec: "Spec", name: str) -> str | None:
         if key == name:
             return str(value)
     return None
+
+
+def confine(spec: "Spec", line: str) -> None:
+    """One more line of what Landlock confines: see landlock.py."""
+    annotations = spec["annotations"]
+    annotations["dev.sbx.landlock"] = annotations.get("dev.sbx.landlock", "") + f"{line}\n"
 
 
 def set_capabilities(spec: "Spec", root: "list[str]", added: "list[str]") -> None:

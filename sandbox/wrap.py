@@ -99,7 +99,7 @@ def build(
     spec["root"] = {"path": "/", "readonly": True}
     spec["hostname"] = "sbx"
     if network == "host":
-        annotations["dev.sbx.landlock"] = "scope"
+        oci.confine(spec, "tried abstract_unix_socket")
         kept = [namespace for namespace in spec["linux"]["namespaces"] if namespace["type"] != "network"]
         spec["linux"]["namespaces"] = kept
     # Before what is hidden is added: `unmask=ALL` is about /proc and /sys.

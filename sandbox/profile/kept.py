@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.profile.policy import Policy
-from sandbox.profile.schema import DEVICES
+from sandbox.profile.schema import DEVICES, LANDLOCK
 
 UNLIMITED = (1 << 64) - 1
 
@@ -64,8 +64,13 @@ class Profile:
             found["locked"] = locked
         if settings.get("filesystem.hidepid"):
             found["hidepid"] = True
-        if settings.get("landlock.scoped"):
-            found["landlock"] = "scope"
+        confined = {
+            word: settings[f"landlock.{name}"] for name, word in LANDLOCK.items() if f"landlock.{name}" in settings
+        }
+        if confined:
+            found["landlock"] = "".join(
+                f"{word} {value}\n" for word, values in confined.items() for value in ("-", *values)
+            )
         return found
 
     def _options(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sandbox.profile.schema import OPTIONS, REQUIRED, TABLES
 
 # A rule that can change something takes an instruction of its own, and the kernel takes 4096 (BPF_MAXINSNS).
 _MOST_RULES = 4096
+_LAST_PORT = 65535
 
 
 @dataclass
@@ -187,10 +188,12 @@ class _Reader:
         for key in ("maskedPaths", "readonlyPaths", "hidden", "protected", "uncovered"):
             if f"filesystem.{key}" in found:
                 found[f"filesystem.{key}"] = self.paths(key, found[f"filesystem.{key}"])
+        for key in ("read", "write", "execute"):
+            self.paths(key, found.get(f"landlock.{key}", []), "landlock")
         for index, mount in enumerate(found.get("filesystem.mounts", ())):
             self.mount(mount, index)
         for text in found.get("filesystem.tmpfs", ()):
-            self.paths("tmpfs", [text.partition(":")[0]], "tmpfs")
+            self.paths("tmpfs", [text.partition(":")[0]])
         self.numbers(found)
         for word in found.get("lock", ()):
             known = {*OPTIONS, *(key.partition(".")[0] for key in OPTIONS)}
@@ -275,11 +278,11 @@ class _Reader:
             result.append((f"RLIMIT_{key.upper()}", soft, hard))
         return tuple(result)
 
-    def paths(self, key: str, paths: list[str], table: str = "") -> tuple[str, ...]:
+    def paths(self, key: str, paths: list[str], table: str = "filesystem") -> tuple[str, ...]:
         for path in paths:
             absolute = path.startswith("/") or (key in ("hidden", "protected", "uncovered") and path.startswith("~/"))
             if not absolute or "/../" in f"{path}/" or "\0" in path:
-                self.fail("filesystem", path, f"`{path}` in `{key}` must be an absolute path without `..`")
+                self.fail(table, path, f"`{path}` in `{key}` must be an absolute path without `..`")
         return tuple(paths)
 
     def seccomp(self, table: dict[str, Any]) -> tuple[tuple[Rule, ...], Answer | None]:
@@ -447,6 +450,7 @@ def _is(wanted: str, value: Any) -> bool:
         "true or false": isinstance(value, bool),
         "error number": whole or isinstance(value, str),
         "list of strings": isinstance(value, list) and all(isinstance(v, str) for v in value),
+        "list of ports": isinstance(value, list) and all(_is("count", v) and v <= _LAST_PORT for v in value),
         "list of tables": isinstance(value, list),
         "integer or list of integers": whole
         or (isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)),

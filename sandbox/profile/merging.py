@@ -13,7 +13,8 @@ from sandbox.profile.groups import GROUPS
 from sandbox.profile.kept import Profile
 from sandbox.profile.patterns import ANYTHING, Pattern
 from sandbox.profile.policy import PERMISSIVE, Answer, Policy, Rule
-from sandbox.profile.schema import DEVICES, GROW, LOWER, SHRINK, TABLES, TRUE
+from sandbox.profile.probes import is_below
+from sandbox.profile.schema import DEVICES, GROW, LOWER, SHRINK, TABLES, TRUE, WITHIN
 
 Limits = tuple[tuple[str, int, int], ...]
 _HINT = "`allow_weaken = true` at the top of this file permits it"
@@ -117,11 +118,16 @@ def _plain(key: str, base: dict[str, Any], value: Any, weaker: Callable[[str, st
             weaker(key, f"it is {before} there, and this is root")
     elif merge == GROW:
         return tuple(dict.fromkeys((*(before or ()), *value))) if key != "test" else (*(before or ()), *value)
+    elif merge == WITHIN:
+        more = [path for path in value if before is not None and not any(is_below(path, above) for above in before)]
+        if more:
+            weaker(key, f"it does not have {' '.join(more)}")
     elif merge == SHRINK:
-        ground = before if before is not None else (DEVICES if key == "devices.allow" else ())
+        every = DEVICES if key == "devices.allow" else value if table == "landlock" else ()  # when not said
+        ground = before if before is not None else every
         more = [item for item in value if item not in ground]
         if more:
-            words = " ".join(item if isinstance(item, str) else item["source"] for item in more)
+            words = " ".join(item["source"] if isinstance(item, dict) else str(item) for item in more)
             weaker(key, f"it does not have {words}")
     elif merge == LOWER and before is not None:
         order = TABLES[table][name].words

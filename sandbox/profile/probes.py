@@ -37,6 +37,11 @@ def argument(word: str) -> int | str:
         return word
 
 
+def is_below(path: str, above: str) -> bool:
+    """Whether `path` is the folder `above`, or somewhere in it."""
+    return f"{path.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
+
+
 def paper(profile: "Profile", text: str) -> bool | None:
     """Whether the profile lets the probe through; None when only a real try can tell."""
     from sandbox.profile.policy import PERMISSIVE
@@ -56,6 +61,9 @@ def paper(profile: "Profile", text: str) -> bool | None:
         linux = profile.fragment()["linux"]
         covered = linux["maskedPaths"] + (linux["readonlyPaths"] if kind == "write" else [])
         if any(f"{path}/".startswith(f"{above}/") for above in covered) and not path.startswith("/dev/"):
+            return False
+        allowed = profile.settings.get(f"landlock.{'read' if kind == 'list' else kind}")
+        if allowed is not None and not any(is_below(path, above) for above in (*allowed, "/dev", "/proc")):
             return False
         if kind == "write" and profile.settings.get("filesystem.readonly"):
             memory = [text.partition(":")[0] for text in profile.settings.get("filesystem.tmpfs", ())]

@@ -14,12 +14,22 @@ RLIMITS = (
 )  # fmt: skip
 NETWORKS = ("none", "slirp4netns", "pasta", "host")  # from strict to weak
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-SCOPES = ("abstract_unix_socket",)
+SCOPES = ("abstract_unix_socket", "signal")
+# key of [landlock] -> its word in landlock.py
+LANDLOCK = {
+    "read": "read",
+    "write": "write",
+    "execute": "execute",
+    "connectTcp": "connect",
+    "bindTcp": "bind",
+    "scoped": "scoped",
+}
 
 # How a value may change in a profile that extends another, without `allow_weaken`.
 FREE = "freely"
 GROW = "grows"  # a list of denials: what is extended stays in it
 SHRINK = "only shorter"  # a list of permissions
+WITHIN = "only within"  # a list of folders that something is permitted below
 LOWER = "only lower"
 TRUE = "only to true"
 OWN = "not inherited"
@@ -113,7 +123,12 @@ TABLES: dict[str, dict[str, Key]] = {
         "time": _key(_FLAG, TRUE, "a time namespace of its own"),
     },
     "landlock": {
-        "scoped": _key(_LIST, GROW, "`abstract_unix_socket`: those of processes outside are out of reach, whatever the network", SCOPES),
+        "read": _key(_LIST, WITHIN, "absolute paths: only files and folders below these can be read; all when not said. /dev and /proc are always among them"),
+        "write": _key(_LIST, WITHIN, "absolute paths: only below these can anything be written, made, removed, renamed; as `read`"),
+        "execute": _key(_LIST, WITHIN, "absolute paths: only files below these can be run, and their ELF loaders must be too"),
+        "connectTcp": _key("list of ports", SHRINK, "TCP ports that connections can be made to, on whatever machine; all when not said"),
+        "bindTcp": _key("list of ports", SHRINK, "TCP ports that can be listened on; all when not said"),
+        "scoped": _key(_LIST, GROW, "`abstract_unix_socket`: those of processes outside are out of reach, whatever the network; `signal`: likewise, which takes `sbx exec` for outside", SCOPES),
     },
     "devices": {
         "allow": _key(_LIST, SHRINK, "which of null, zero, full, random, urandom and tty work; all when not said", DEVICES),
@@ -155,7 +170,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "process.user": ("user",), "process.umask": ("umask",), "rlimits": ("ulimit",),
     "filesystem.maskedPaths": ("unmask",), "filesystem.readonlyPaths": ("unmask",),
     "filesystem.mounts": ("volume", "mount", "volumes_from"), "seccomp": ("seccomp",), "namespaces.user": ("userns", "uidmap", "gidmap"),
-    "landlock.scoped": ("landlock",), "network.mode": ("network",), "limits.memory": ("memory", "memory_swap"),
+    **{f"landlock.{name}": ("landlock",) for name in LANDLOCK}, "network.mode": ("network",), "limits.memory": ("memory", "memory_swap"),
     "limits.pids": ("pids_limit",), "limits.cpu": ("cpus", "cpu_quota", "cpu_period"),
     "environment.pass": ("env", "env_file", "env_host"), "environment.set": ("env", "env_file"),
 }  # fmt: skip
@@ -173,6 +188,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "true or false": {"type": "boolean"},
     "error number": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 4095}]},
     "list of strings": {"type": "array", "items": {"type": "string"}},
+    "list of ports": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}},
     "integer or list of integers": {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
     "plain limit": {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "unlimited"}]},
     "table of strings": {"type": "object", "additionalProperties": {"type": "string"}},
