@@ -19,10 +19,12 @@ _ORDINARY_RETRIES = "4"
 def main(opts: "dict[str, Any]", operands: list[str]) -> int:
     """Pull each image; prints its id."""
     plain = not any(opts[name] for name in _OTHERWISE) and opts["retry"] == _ORDINARY_RETRIES
-    if plain and opts["policy"] in ("", "always", "newer"):
-        while operands and (same := glance.same(operands[0], opts["platform"], opts["tls_verify"])):
+    ask = opts["policy"] != "missing"
+    if plain and opts["policy"] != "never":
+        while operands and (same := glance.same(operands[0], opts["platform"], opts["tls_verify"], ask=ask)):
             image_id, name = same
-            if name != operands[0].removeprefix("docker://") and not opts["quiet"] and opts["progress"] != "none":
+            long = name != operands[0].removeprefix("docker://")
+            if ask and long and not opts["quiet"] and opts["progress"] != "none":
                 tell(f"pull {name}")
             print(image_id)
             events.remember_other("image", "pull", image_id, name)

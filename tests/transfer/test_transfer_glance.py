@@ -45,6 +45,7 @@ def test_what_is_there_takes_one_request_and_imports_little(puller: Sbx, served:
     headers = served.server.requests[0].headers
     assert "authorization" not in headers and headers["accept"].startswith("application/vnd.oci.image.index.v1+json, ")
     assert pulled(puller, served, "--policy", "newer") == [f"HEAD {PATH}"]
+    assert pulled(puller, served, "--policy", "missing") == [] == pulled(puller, served, "--policy", "never")
     script = Path(puller.launcher).read_text().replace(" -IS ", " -ISv ")
     verbose = Sbx(puller.store, puller.environment, "/bin/sh")
     done = verbose("-c", script, puller.launcher, "pull", f"{served.server.host}/a/b:1")
