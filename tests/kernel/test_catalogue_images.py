@@ -93,7 +93,7 @@ def test_I18_folders_of_the_kernel(field: str, folder: str, sbx: Sbx, image: Mak
         assert done.returncode == 1 and done.stdout.split() == ["proc", "0"], done
 
 
-@pytest.mark.parametrize("target", ["{canary}", "{up}{canary}", "canary"])
+@pytest.mark.parametrize("target", ["{canary}", "{up}{canary}"])
 @pytest.mark.parametrize("name", ["etc", "run", "tmp", "root", "mnt", "var", "home", "bin/sh", "dev/shm", "etc/hosts"])
 def test_I19_folders_of_the_root_as_links(
     name: str, target: str, session_sbx: Sbx, busybox_rootfs: Path, tmp_path: Path, canary: Path
