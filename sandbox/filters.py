@@ -62,6 +62,17 @@ def _run(program: bytes, words: "dict[int, int]") -> int:
             raise SandboxError("read BPF program", f"instruction {position - 1}", detail=f"code {code:#x}")
 
 
+def witness(program: bytes) -> str:
+    """A call that fails with ENOSYS when this filter is in force, and otherwise when it is not; "" when there is none.
+
+    Both are called with (NULL, 0), which no kernel takes.
+    """
+    for name in ("clone3", "io_uring_setup"):
+        if answer(program, linux.NR[name]) == RET_ERRNO | ENOSYS:
+            return name
+    return ""
+
+
 def telling(program: bytes) -> bytes:
     """`program` with a notification in place of each refusal; b"" when there is none, or the init could not hand it over.
 

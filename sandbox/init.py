@@ -15,6 +15,7 @@ from sandbox.errors import (
     EBUSY,
     EINVAL,
     ENOENT,
+    ENOSYS,
     ENOTDIR,
     EXIT_FAILED,
     EXIT_NOT_EXECUTABLE,
@@ -298,13 +299,23 @@ class Init:
         for fd in keep:
             os.set_inheritable(fd, True)
 
-    def seccomp(self, program: bytes, telling: bytes) -> None:
-        """Load the filter; with `telling`, its form that tells of refusals, hand the listener to the keeper."""
+    def seccomp(self, program: bytes, telling: bytes, witness: str) -> None:
+        """Load the filter; with `telling`, its form that tells of refusals, hand the listener to the keeper.
+
+        `witness` is a call that fails in another way when the filter is in force.
+        """
         listener = _load_telling(telling) if telling else -1
         if listener < 0:
             linux.seccomp_load(program)
         else:
             linux.send_descriptor(self.channel, marshal.dumps(("listener", None)), listener)
+        if witness:
+            try:
+                linux.syscall(witness, None, 0)
+            except OSError as error:
+                if error.errno == ENOSYS:
+                    return
+            raise SandboxError("load filter", witness, detail="the kernel took it, and does not enforce it")
 
     def execute(self, args: tuple[str, ...], env: tuple[str, ...]) -> None:
         environment = dict(entry.partition("=")[::2] for entry in env)

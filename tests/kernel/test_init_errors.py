@@ -5,17 +5,18 @@ import os
 
 import pytest
 
-from sandbox import init, linux
+from sandbox import filters, init, linux
+from sandbox.profile import load
 
 
-def last_record(step):
-    """Run one step in a child, as the keeper's child; (exit status, its last record or None)."""
+def last_record(*steps):
+    """Run steps in a child, as the keeper's child; (exit status, its last record or None)."""
     ours, theirs = linux.socketpair()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(ours)
-            init.run([step], theirs, {})
+            init.run([*steps], theirs, {})
         finally:
             os._exit(99)  # it came back: the keeper would go on as if it were outside
     os.close(theirs)
@@ -41,3 +42,18 @@ def test_report_that_can_not_be_sent():
     status, record = last_record(("tell", "x" * 3_000_000))
     assert status == 125
     assert (record[0], record[1][0]) == ("error", "tell")
+
+
+def test_filter_that_is_not_in_force():
+    """The call that it should refuse tells."""
+    allow_all = b"\x06\0\0\0\0\0\xff\x7f"
+    status, record = last_record(("no_new_privs",), ("seccomp", allow_all, b"", "clone3"))
+    assert status == 125
+    assert (record[0], record[1][0]) == ("error", "load filter")
+    status, record = last_record(("no_new_privs",), ("seccomp", allow_all, b"", ""), ("execute", ("true",), ()))
+    assert (status, record[0]) == (0, "ready")
+
+
+@pytest.mark.parametrize("name", ["default", "strict", "ci-build", "podman", "nested"])
+def test_ready_profiles_have_a_call_that_tells(name):
+    assert filters.witness(load.load(name, "")["bpf"]) in ("clone3", "io_uring_setup")

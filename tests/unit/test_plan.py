@@ -204,7 +204,7 @@ def test_golden_plan():
         "init  capabilities 1 1 0 0",
         "init  no_new_privs",
         "init  close_fds ()",
-        "init  seccomp <8 bytes> <0 bytes>",
+        "init  seccomp <8 bytes> <0 bytes> ''",
         "init  execute ('true',) ('PATH=/bin',)",
     ]
 
