@@ -22,6 +22,7 @@ _ERROR_NAME, _REPLY_SERIAL = 4, 5
 _NAME = "org.freedesktop.systemd1"
 # (object, interface, destination)
 _SYSTEMD = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", _NAME)
+_PEER = ("/org/freedesktop/systemd1", "org.freedesktop.DBus.Peer", _NAME)
 _BUS = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
 _found: "dict[tuple[str, ...], str]" = {}  # settings -> what `address` said to them
 
@@ -65,15 +66,12 @@ def _socket_of(text: str) -> str:
 
 
 def _is_on(path: str) -> bool:
-    """Whether a systemd has its name on this bus."""
+    """Whether a systemd answers on this bus, which may just be starting: who asks by name waits for it."""
     try:
         sock = _connected(path, bus=True)
         try:
-            body = _Writer()
-            body.text(_NAME)
-            sock.sendall(_call("NameHasOwner", "s", bytes(body.data), 2, _BUS))
-            wrong, answer = _answer(sock, 2)
-            return not wrong and answer[:1] == b"\1"
+            sock.sendall(_call("Ping", "", b"", 2, _PEER))
+            return not _answer(sock, 2)
         finally:
             sock.close()
     except (OSError, ValueError, IndexError):
@@ -196,8 +194,8 @@ def _exactly(sock: "_socket.socket", count: int) -> bytes:
     return data
 
 
-def _answer(sock: "_socket.socket", serial: int) -> tuple[str, bytes]:
-    """Wait for the answer to our message `serial`: ("" or what went wrong, its body)."""
+def _answer(sock: "_socket.socket", serial: int) -> str:
+    """Wait for the answer to our message `serial`; "" for a good one, else what went wrong."""
     while True:
         fixed = _exactly(sock, _FIXED)
         if fixed[:1] != b"l":
@@ -209,11 +207,11 @@ def _answer(sock: "_socket.socket", serial: int) -> tuple[str, bytes]:
         known = _fields(rest[:fields])
         if known.get(_REPLY_SERIAL) != serial or fixed[1] not in (_RETURN, _ERROR):
             continue
-        text = rest[fields + -fields % 8 :]
         if fixed[1] == _RETURN:
-            return "", text
+            return ""
+        text = rest[fields + -fields % 8 :]
         length = int.from_bytes(text[:4], "little")
-        return text[4 : 4 + length].decode("utf-8", "replace") or str(known.get(_ERROR_NAME, "refused")), text
+        return text[4 : 4 + length].decode("utf-8", "replace") or str(known.get(_ERROR_NAME, "refused"))
 
 
 def _connected(path: str, *, bus: bool) -> "_socket.socket":
@@ -230,7 +228,7 @@ def _connected(path: str, *, bus: bool) -> "_socket.socket":
             raise OSError(13, os.strerror(13))
         if bus:
             sock.sendall(_call("Hello", "", b"", 1, _BUS))
-            wrong, _ = _answer(sock, 1)
+            wrong = _answer(sock, 1)
             if wrong:
                 raise ValueError(wrong)
     except BaseException:
@@ -261,7 +259,7 @@ def start(where: str, name: str, pid: int, slice_: str = "") -> str:
     try:
         sock = _connected(path, bus=path != where)
         sock.sendall(_call("StartTransientUnit", "ssa(sv)a(sa(sv))", _transient(name, properties), 2))
-        wrong, _ = _answer(sock, 2)
+        wrong = _answer(sock, 2)
     except TimeoutError:
         wrong = f"no answer within {_PATIENCE:.0f} s"
     except OSError as error:

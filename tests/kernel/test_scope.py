@@ -19,43 +19,55 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("dbus-daemon"), reason="dbus-daemon is not installed"),
     pytest.mark.skipif(scope.address() != "", reason="a systemd of this user answers here"),
 ]
-# Takes the name, and answers the first call to it with an error that repeats what was asked.
+# Takes the name, answers a ping, and the next call to it with an error that repeats what was asked.
 STAND_IN = """
-import sys
+import sys, time
 from sandbox import scope
 sock = scope._connected(sys.argv[1], bus=True)
 body = scope._Writer()
 body.text(scope._NAME)
 body.number(0)
 sock.sendall(scope._call("RequestName", "su", bytes(body.data), 2, scope._BUS))
-assert scope._answer(sock, 2)[0] == ""
+assert scope._answer(sock, 2) == ""
 print("ready", flush=True)
 sock.settimeout(20)
-while True:
-    fixed = scope._exactly(sock, 16)
-    length, fields = (int.from_bytes(fixed[at:at + 4], "little") for at in (4, 12))
-    rest = scope._exactly(sock, fields + -fields % 8 + length)
-    if fixed[1] == 1:
-        break
-known, text = scope._fields(rest[:fields]), rest[fields + -fields % 8:]
-asked = b" ".join(word for word in (b"t.scope", b"Delegate", b"build.slice") if word in text).decode()
-words = scope._Writer()
-words.text(f"{known[3]} {known[1]} {asked}")
-head = scope._Writer()
-head.data += b"l\\3\\0\\1" + len(words.data).to_bytes(4, "little") + (3).to_bytes(4, "little")
-mark = head.begin(8)
-for code, kind, value in ((4, "s", "org.x.No"), (5, "u", int.from_bytes(fixed[8:12], "little")), (6, "s", known[7])):
+
+def asked():
+    while True:
+        fixed = scope._exactly(sock, 16)
+        length, fields = (int.from_bytes(fixed[at:at + 4], "little") for at in (4, 12))
+        rest = scope._exactly(sock, fields + -fields % 8 + length)
+        if fixed[1] == 1:
+            return scope._fields(rest[:fields]), rest[fields + -fields % 8:], int.from_bytes(fixed[8:12], "little")
+
+def answer(known, serial, words):
+    body = scope._Writer()
+    head = scope._Writer()
+    fields = [(5, "u", serial), (6, "s", known[7])]
+    if words:
+        body.text(words)
+        fields.append((4, "s", "org.x.No"))
+    head.data += b"l" + bytes((3 if words else 2, 0, 1)) + len(body.data).to_bytes(4, "little") + (3).to_bytes(4, "little")
+    mark = head.begin(8)
+    for code, kind, value in fields:
+        head.align(8)
+        head.data.append(code)
+        head.variant(kind, value)
+    if words:
+        head.align(8)
+        head.data.append(8)
+        head.signature("g")
+        head.signature("s")
+    head.end(mark)
     head.align(8)
-    head.data.append(code)
-    head.variant(kind, value)
-head.align(8)
-head.data.append(8)
-head.signature("g")
-head.signature("s")
-head.end(mark)
-head.align(8)
-sock.sendall(bytes(head.data + words.data))
-import time
+    sock.sendall(bytes(head.data + body.data))
+
+known, _, serial = asked()
+assert known[3] == "Ping"
+answer(known, serial, "")
+known, text, serial = asked()
+found = b" ".join(word for word in (b"t.scope", b"Delegate", b"build.slice") if word in text).decode()
+answer(known, serial, f"{known[3]} {known[1]} {found}")
 time.sleep(1)
 """
 
