@@ -22,7 +22,10 @@ _FORWARDED = (1, 2, 3, 10, 12, 14, 15)
 
 def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
     """Run a command in a running container; returns its exit status."""
-    known = state.find(f"{paths.store()}/containers", operands[0])
+    parent = f"{paths.store()}/containers"
+    if opts["latest"]:
+        operands = [next((known.id for known in reversed(state.containers(parent))), "--latest"), *operands]
+    known = state.find(parent, operands[0])
     if known.status != "running":
         raise SandboxError(
             "execute in container", operands[0], detail=f"it is {known.status}",

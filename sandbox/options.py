@@ -322,6 +322,7 @@ _OF_EXEC = (
 )  # fmt: skip
 EXEC = (
     *(option for option in RUN if option.dest in _OF_EXEC),
+    Option("-l --latest", FLAG, "", "In the container that was made last, which is not named then."),
     Option("--detach-keys", VALUE, "KEYS", "With -it: keys that detach, and it goes on; empty for none.", default=DETACH_KEYS,
            group="Terminal"),
 )  # fmt: skip
@@ -354,7 +355,7 @@ HOT: "Final[dict[str, Verb]]" = {
     ),
     "exec": Verb(
         "sandbox.exec:main", "Run a command in a running container.", group="Containers",
-        options=EXEC, operands="CONTAINER COMMAND [ARG...]", least=2, most=-1, hot=True, passthrough=True,
+        options=EXEC, operands="CONTAINER COMMAND [ARG...]", least=1, most=-1, hot=True, passthrough=True,
         about="It has the namespaces, rights and filter of the container's own command. It ends with this client, "
         "unless it was detached.",
         examples=(

@@ -16,7 +16,7 @@ from sandbox.image.files import stream_pieces
 from sandbox.image.jsonstrict import dumps
 from sandbox.image.layers import announce
 from sandbox.image.store import Store
-from sandbox.life import beside, changes, chosen
+from sandbox.life import beside, changes, chosen, root
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -26,9 +26,11 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     store = Store()
     base = _base(store, known)
     document = json.loads(base.config_raw) if base else {"config": {}, "rootfs": {"type": "layers", "diff_ids": []}}
-    inner = document.setdefault("config", {}) or {}
+    inner: dict[str, Any] = document.setdefault("config", {}) or {}
     for change in opts["change"]:
         apply(inner, change)
+    if opts["include_volumes"]:
+        inner["Volumes"] = {**(inner.get("Volumes") or {}), **{path: {} for path in _volumes(known)}}
     maps = idmap.resolve()
     with store.taking(), _frozen(known, wanted=opts["pause"]):
         layer = _layer(store, known, changes.write_whole if opts["squash"] else changes.write_layer)
@@ -62,6 +64,12 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     print(f"sha256:{image_id}")
     events.remember(known.parent, "commit", known.about)
     return 0
+
+
+def _volumes(known: state.Known) -> list[str]:
+    spec, _ = root.spec_of(known)
+    lines = spec["annotations"].get("dev.sbx.volumes", "").split("\n")
+    return [line.rpartition("=")[0] for line in lines if line]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from typing import Any
 
 from sandbox import __version__, paths
 from sandbox.errors import SandboxError, printable
+from sandbox.image.describe import show
+from sandbox.image.goformat import render
 
 # Program -> what makes it tell its version; newuidmap has no such option.
 _TOOLS = {
@@ -30,7 +32,9 @@ _VERSION = re.compile(r"\d[\w.+~-]*")
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print the facts, as indented text or with --json as one object."""
     found = facts()
-    if opts["json"]:
+    if opts["format"] not in ("", "json"):
+        print(show(render(opts["format"], found)))
+    elif opts["json"] or opts["format"]:
         print(json.dumps(found, indent=2))
     else:
         _print(found, "")

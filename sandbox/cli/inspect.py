@@ -2,12 +2,15 @@
 
 from typing import Any
 
-from sandbox.errors import SandboxError, report
+from sandbox import state
+from sandbox.cli.each import the_one
+from sandbox.errors import SandboxError, UsageError, report
 from sandbox.image.describe import inspect, json_text, show
 from sandbox.image.goformat import render
 from sandbox.image.store import Store
 from sandbox.life import chosen
 from sandbox.life.document import document
+from sandbox.life.rows import written
 from sandbox.registry.local import find
 
 _KINDS = ("", "all", "container", "image")
@@ -17,11 +20,13 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print a JSON array, or each by --format; names that are not there are told and make the status 125."""
     if opts["type"] not in _KINDS:
         raise SandboxError("inspect", opts["type"], detail="no such kind", hint="--type container or image")
+    if bool(operands) == opts["latest"]:
+        raise UsageError("read command line", "NAME", detail="name containers or images, or give --latest")
     found = []
     code = 0
-    for name in operands:
+    for name in operands or [the_one([], latest=True).id]:
         try:
-            found.append(_document(name, opts["type"]))
+            found.append(_document(name, opts["type"], size=opts["size"]))
         except SandboxError as error:
             code = report(error)
     if opts["format"] and opts["format"] != "json":
@@ -32,13 +37,26 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     return code
 
 
-def _document(name: str, kind: str) -> dict[str, Any]:
+def _document(name: str, kind: str, *, size: bool) -> dict[str, Any]:
     """Of the container of that name, else of the image."""
     if kind != "image":
         try:
-            return document(chosen.find(name))
+            known = chosen.find(name)
+            return {**document(known), **({"SizeRw": written(known), "SizeRootFs": _whole(known)} if size else {})}
         except SandboxError as error:
             if kind == "container" or error.step != "find container":
                 raise
     store = Store()
     return inspect(store, find(store, name)[0])
+
+
+def _whole(known: state.Known) -> int:
+    """Bytes of its image's files, as `images` has them, and of its own."""
+    if not known.about.get("image_id"):
+        return written(known)
+    store = Store()
+    try:
+        size: int = inspect(store, find(store, known.about["image_id"])[0])["Size"]
+    except SandboxError:
+        size = 0  # removed by force
+    return size + written(known)

@@ -73,9 +73,14 @@ def _between(since: str, until: str) -> Any:
 
 
 def _write(piece: logtext.Piece, known: state.Known, opts: dict[str, Any]) -> None:
-    head = f"{known.id[:12]} " if opts["names"] else ""
+    head = f"{_name(known, color=opts['color'])} " if opts["names"] else ""
     head += f"{piece.when} " if opts["timestamps"] else ""
     data = head.encode() + piece.text
     fd = 2 if piece.stream == "stderr" else 1
     while data:
         data = data[os.write(fd, data) :]
+
+
+def _name(known: state.Known, *, color: bool) -> str:
+    """Its id; with --color each container's in one of six colours, the same each time."""
+    return f"\x1b[{31 + int(known.id[:4], 16) % 6}m{known.id[:12]}\x1b[0m" if color else known.id[:12]

@@ -10,15 +10,17 @@ from sandbox.errors import SandboxError
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Freeze the containers' control groups."""
     return for_each(
-        operands, _pause, among=lambda known: known.status == "running", everything=opts["all"], latest=opts["latest"]
-    )
+        operands, _pause, among=lambda known: known.status == "running", everything=opts["all"], latest=opts["latest"],
+        cidfiles=opts["cidfile"], filters=opts["filter"],
+    )  # fmt: skip
 
 
 def unpause(opts: dict[str, Any], operands: list[str]) -> int:
     """Let the processes of paused containers go on."""
     return for_each(
-        operands, _resume, among=lambda known: known.status == "paused", everything=opts["all"], latest=opts["latest"]
-    )
+        operands, _resume, among=lambda known: known.status == "paused", everything=opts["all"], latest=opts["latest"],
+        cidfiles=opts["cidfile"], filters=opts["filter"],
+    )  # fmt: skip
 
 
 def _pause(known: state.Known) -> None:

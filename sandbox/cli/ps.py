@@ -1,8 +1,10 @@
 """`sbx ps`: the containers there are.  (cold)"""
 
+import sys
+import time
 from typing import Any
 
-from sandbox import state
+from sandbox import state, values
 from sandbox.errors import UsageError
 from sandbox.life import rows
 from sandbox.life.chosen import all_known
@@ -15,6 +17,7 @@ _KEYS = {
     "command": "Command", "created": "", "id": "Id", "image": "Image", "names": "Names", "runningfor": "", "size": "Size",
     "status": "Status",
 }  # fmt: skip
+_CLEAR = "\x1b[2J\x1b[H"
 
 
 def _chosen(opts: dict[str, Any]) -> list[state.Known]:
@@ -37,7 +40,19 @@ def _chosen(opts: dict[str, Any]) -> list[state.Known]:
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
-    """List containers that run, or with --all every one."""
+    """List containers that run, or with --all every one; with --watch until it is interrupted."""
+    if not opts["watch"]:
+        return _list(opts)
+    seconds = values.seconds(opts["watch"], "--watch")
+    while True:
+        if sys.stdout.isatty():
+            sys.stdout.write(_CLEAR)
+        _list(opts)
+        sys.stdout.flush()
+        time.sleep(max(0.1, seconds))
+
+
+def _list(opts: dict[str, Any]) -> int:
     found = _chosen(opts)
     if opts["quiet"]:
         for known in found:

@@ -101,6 +101,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--no-trunc", FLAG, "", "Do not shorten ids and commands."),
             Option("--noheading", FLAG, "", "No line of headings."),
             Option("-s --size", FLAG, "", "How much each has written."),
+            Option("-w --watch", VALUE, "SECONDS", "Again and again, so often."),
             Option(
                 "--sort", VALUE, "KEY", "Order of the rows.",
                 choices=("command", "created", "id", "image", "names", "runningfor", "size", "status"),
@@ -119,6 +120,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--since", VALUE, "TIME", "From then on: 10m, or 2026-01-31T12:00:00Z."),
             Option("--until", VALUE, "TIME", "Up to then."),
             Option("--names", FLAG, "", "Say of which container, before each line."),
+            Option("--color", FLAG, "", "With --names: each container in a colour of its own."),
             _LATEST,
         ),
         operands="CONTAINER...", most=-1, examples=(("sbx logs -f --tail 10 web", ""),),

@@ -40,6 +40,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             ),
             Option("-s --squash", FLAG, "", "One layer with all files, instead of one more on those of its image."),
             Option("--iidfile", VALUE, "FILE", "Write the image's id to this file."),
+            Option("--include-volumes", FLAG, "", "The image names the volumes that the container has."),
             Option("-p --pause", FLAG, "", "Stop its processes meanwhile, where that can be done."),
             QUIET,
         ),

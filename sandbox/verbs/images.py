@@ -172,8 +172,15 @@ VERBS: "Final[dict[str, Verb]]" = {
             "Output",
             Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.Id}}."),
             Option("--type", VALUE, "KIND", "What to look for: container or image; a container first if not given."),
+            Option("-s --size", FLAG, "", "How many bytes a container has written, and with its image, too."),
+            Option("-l --latest", FLAG, "", "The container that was made last."),
         ),
-        operands="NAME...", least=1, most=-1,
+        operands="[NAME...]", most=-1,
         examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),
+    ),
+    "image exists": Verb(
+        "sandbox.cli.image_exists:main", "Say by the exit status whether there is an image in the store.", group="Images",
+        operands="IMAGE", least=1, most=1, about="0 when there is, 1 when not.",
+        examples=(("sbx image exists busybox || sbx pull busybox", ""),),
     ),
 }  # fmt: skip

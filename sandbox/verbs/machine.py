@@ -69,6 +69,7 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "info": Verb(
         "sandbox.cli.info:main", "Print facts about this machine and where sbx keeps its files.", group="This machine",
-        options=(JSON,), examples=(("sbx info --json", "for a bug report"),),
+        options=(JSON, Option("-f --format", VALUE, "TEMPLATE", "`json`, or a template such as {{.host.kernel}}.", group="Output")),
+        examples=(("sbx info --json", "for a bug report"),),
     ),
 }  # fmt: skip

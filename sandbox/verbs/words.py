@@ -1,6 +1,6 @@
 """Verbs about sbx itself.  (cold)"""
 
-from sandbox.options import Verb
+from sandbox.options import VALUE, Option, Verb
 from sandbox.verbs.parts import JSON
 
 TYPE_CHECKING = False
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 VERBS: "Final[dict[str, Verb]]" = {
     "version": Verb(
         "sandbox.cli.version:main", "Print the version.", group="Help",
-        options=(JSON,), examples=(("sbx version --json", ""),),
+        options=(JSON, Option("-f --format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Version}}.", group="Output")), examples=(("sbx version --json", ""),),
     ),
     "completion": Verb(
         "sandbox.cli.completion:main", "Print a completion script for a shell.", group="Help",

@@ -156,6 +156,56 @@ def test_commit_squash(sbx_in, tmp_path):
     )
 
 
+def test_last_flags_of_verbs(sbx_in, tmp_path):
+    sbx_in.live(
+        "--cidfile",
+        tmp_path / "id",
+        "-v",
+        "/data",
+        script=f"echo up; head -c 300000 /dev/zero > /big; {IDLE}",
+        name="first",
+    )
+    sbx_in.live(script=f"echo up; {IDLE}", name="second")
+    done = sbx_in.sbx("pause", "--cidfile", tmp_path / "id")  # needs a control group: if not, of whom is said
+    assert done.stdout or (tmp_path / "id").read_text()[:12] in done.stderr
+    sbx_in.sbx("unpause", "--filter", "name=first")
+    sbx_in("pause", "--filter", "name=none")
+    assert sbx_in.out("exec", "--latest", "hostname") == "second\n"
+    assert "no command given" in sbx_in("exec", "second", code=125).stderr
+    assert sbx_in.out("inspect", "--latest", "-f", "{{.Name}}") == "second\n"
+    deadline = time.monotonic() + 10
+    while int(sbx_in.out("inspect", "--size", "-f", "{{.SizeRw}}", "first")) < 300000:
+        assert time.monotonic() < deadline
+    assert "SizeRw" not in sbx_in.out("inspect", "first")
+    plain, coloured = (sbx_in.out("logs", "--names", *more, "first", "second") for more in ((), ("--color",)))
+    assert "\x1b" not in plain and coloured.count("\x1b[0m ") == 2
+    watching = sbx_in.sbx.popen("ps", "--watch", "0.2", "--format", "{{.Names}}")
+    assert [watching.stdout.readline() for _ in range(4)] == ["second\n", "first\n"] * 2
+    watching.terminate()
+    watching.communicate()
+
+
+def test_facts_by_template(sbx):
+    version = sbx("version").stdout.split()[1]
+    for template in ("{{.Version}}", "{{.Client.Version}}", "{{.version}}"):
+        assert sbx("version", "--format", template).stdout == f"{version}\n"
+    assert json.loads(sbx("version", "--format", "json").stdout)["version"] == version
+    assert sbx("info", "-f", "{{.host.kernel}} {{.user.uid}}").stdout == f"{os.uname().release} {os.getuid()}\n"
+
+
+def test_image_exists(sbx, busybox_oci):
+    assert sbx("image", "exists", "none").returncode == 1
+    sbx("load", "-q", "-i", busybox_oci.oci_archive)
+    name = sbx("images", "--format", "{{.Repository}}").stdout.strip()
+    done = sbx("image", "exists", name)
+    assert (done.returncode, done.stdout) == (0, "")
+    sbx("run", "--name", "c", "-v", "/data", "-v", "vol:/vol", name, "true")
+    sbx("commit", "-q", "--include-volumes", "c", "localhost/made")
+    found = json.loads(sbx("image", "inspect", "localhost/made").stdout)[0]["Config"]["Volumes"]
+    assert set(found) == {"/data", "/vol"}
+    sbx("rm", "-v", "c")
+
+
 def unit_of(verbs, *words):
     lines = verbs.out("generate", "systemd", *words).splitlines()
     return dict(line.partition("=")[::2] for line in lines if "=" in line and not line.startswith("#"))
