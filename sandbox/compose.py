@@ -21,6 +21,7 @@ HEALTH = (
     "health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_on_failure",
     "no_healthcheck",
 )  # fmt: skip
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY")
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -221,11 +222,33 @@ def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", 
             oci.set_environment(spec, *entry.partition("=")[::2])
         for name in opts["unsetenv"]:
             oci.unset_environment(spec, name)
+    if opts["http_proxy"]:
+        values.environment(spec, [name for name in _PROXIES if name in os.environ], [])
+    for text in opts["env_merge"]:
+        oci.set_environment(spec, *_merged(spec, text).partition("=")[::2])
     values.environment(spec, opts["env"], opts["env_file"])
     if opts["umask"]:
         if not set(opts["umask"]) <= set("01234567") or int(opts["umask"], 8) > 0o777:
             raise SandboxError("read --umask", opts["umask"], EINVAL, hint="octal, like 0022")
         process["user"]["umask"] = int(opts["umask"], 8)
+
+
+def _merged(spec: "dict[str, Any]", text: str) -> str:
+    """`--env-merge NAME=VALUE` with what is set already for `$NAME` and `${NAME}` in VALUE; nothing for what is not."""
+    name, equals, rest = text.partition("=")
+    if not name or not equals:
+        raise SandboxError("read --env-merge", text, EINVAL, hint="the form is NAME=VALUE")
+    merged, *parts = rest.split("$")
+    for part in parts:
+        if part.startswith("{"):
+            variable, brace, after = part[1:].partition("}")
+            if not brace:
+                raise SandboxError("read --env-merge", text, EINVAL, detail="a brace is not closed")
+        else:
+            after = part.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+            variable = part[: len(part) - len(after)]
+        merged += (oci.environment(spec, variable) or "") + after
+    return f"{name}={merged}"
 
 
 def _entrypoint(text: str) -> list[str]:
@@ -381,16 +404,18 @@ def _mounts(
     resolv = etc.resolv_conf(network, opts["dns"], opts["dns_search"], opts["dns_option"])
     if resolv:
         _bind_file(spec, container, "/etc/resolv.conf", resolv)
-    if opts["read_only"]:
+    if opts["read_only"] and opts["read_only_tmpfs"] is not False:
         # podman's read-only-tmpfs: programs that need a scratch place find one
         for path in ("/tmp", "/var/tmp", "/run"):
             spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
     if opts["secret"]:
         _secrets(spec, opts["secret"], container)
     reader = volumes.Reader(spec, container.directory, sockets=opts["allow_host_socket"])
-    if opts["read_only"] or opts["detach"] or opts["name"]:  # else all that it writes is thrown away with it
-        for path in image["config"].get("Volumes") or ():
-            reader.anonymous(path)
+    for path in image["config"].get("Volumes") or ():
+        if opts["image_volume"] == "tmpfs":
+            reader.tmpfs(path)
+        elif opts["image_volume"] != "ignore" and (opts["read_only"] or opts["detach"] or opts["name"]):
+            reader.anonymous(path)  # else all that it writes is thrown away with it
     for text in opts["volumes_from"]:
         word, _, words = text.partition(":")
         like = cold.call("sandbox.life.volumes:of_container", word)
@@ -469,6 +494,8 @@ def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]
         if seconds < 0:
             raise SandboxError("read --timeout", opts["timeout"], EINVAL, detail="it is negative")
         annotations["dev.sbx.timeout"] = str(seconds)
+    if opts["report"]:
+        annotations["dev.sbx.report"] = "1"
     if not opts["interactive"]:
         annotations["dev.sbx.stdin"] = "null"
     fds = values.descriptors(opts["preserve_fds"], opts["preserve_fd"])

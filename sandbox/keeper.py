@@ -116,6 +116,7 @@ class Keeper(Vigil):
         self.out_of_memory: dict[str, Any] | None = None  # what the kernel ended for want of memory
         self.caller = os.getuid()
         self.noted = -1  # the file of events
+        self.isolation: dict[str, Any] = {}
         self.own_pids = any(n == {"type": "pid"} for n in spec["linux"]["namespaces"])
         self.host_pids = not any(n["type"] == "pid" for n in spec["linux"]["namespaces"])
         self.mounts = ""  # the init's mount namespace, where no pid namespace ends all its processes
@@ -215,6 +216,8 @@ class Keeper(Vigil):
         record: dict[str, Any] = {"pid": self.host_pid, "started": self.running_since}
         if self.group:
             record.update(cgroup=self.group.path, paused=self.group.frozen)
+        if self.isolation:
+            record["isolation"] = self.isolation
         state.write("state", record)
 
     def _import(self, plan: "plans.Plan") -> None:
@@ -226,6 +229,8 @@ class Keeper(Vigil):
             names |= {"logs", "streams"}
             if self.annotations["dev.sbx.log"].startswith("journald:"):
                 names.add("journal")
+        if self._is_kept() or "dev.sbx.report" in self.annotations:
+            names.add("isolation")
         if "dev.sbx.volumes" in self.annotations:
             names.add("fill")
         if "resources" in self.spec["linux"]:
@@ -421,8 +426,22 @@ class Keeper(Vigil):
         self.init = -1
         # From now on the end of the cli is seen on its channel, and there is time to clean up.
         linux.prctl(linux.PR_SET_PDEATHSIG, 0)
+        if self._is_kept() or "dev.sbx.report" in self.annotations:
+            self._check_isolation()
         if self.streams:
             self._let_go()
+
+    def _check_isolation(self) -> None:
+        """Record how the command is isolated, and end it when that is less than what was asked for."""
+        from sandbox import isolation
+
+        found = isolation.effective(self.host_pid, reaper=self.annotations.get("dev.sbx.init") == "reaper")
+        self.isolation = {"requested": isolation.requested(self.spec), "effective": found}
+        _send(self.cli, "isolation", self.isolation)
+        if self._is_kept():
+            self._record()
+        if found:  # it has not ended yet
+            isolation.check(self.isolation["requested"], found)
 
     def _is_open_early(self) -> bool:
         """Whether what others need must be made before the command runs; 1 ms that it would wait for."""

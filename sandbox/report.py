@@ -18,7 +18,9 @@ def give(
     """Say on standard error what was refused (see refusals.py); write the report that was asked for."""
     name, _, seccomp = spec["annotations"]["dev.sbx.profile"].partition("|")
     if opts["report"]:
-        about = {"id": container.id, "command": list(command), "exit_code": status}
+        about = {
+            "id": container.id, "command": list(command), "exit_code": status, "isolation": container.isolation,
+        }  # fmt: skip
         path = os.path.abspath(opts["report"])
         cold.call("sandbox.profile.refused:report", name, seccomp, container.refused, about, path)
     if container.refused and not opts.get("quiet"):

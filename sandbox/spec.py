@@ -31,6 +31,7 @@ ANNOTATIONS = {
     "dev.sbx.keep": "`1`: the container stays when it has ended",
     "dev.sbx.timeout": "seconds of wall clock until the container is killed",
     "dev.sbx.stdin": "`null`: standard input is /dev/null",
+    "dev.sbx.report": "`1`: the cli is to be told how the command is isolated",
     "dev.sbx.fds": "descriptors above 2 that the command inherits, comma separated",
     "dev.sbx.chown": "destinations of volumes whose files are given to the user, one per line",
     "dev.sbx.ports": "published ports: PROTOCOL ADDRESS PORT PORT-INSIDE, one per line",

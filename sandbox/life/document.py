@@ -80,6 +80,7 @@ def document(known: state.Known) -> dict[str, Any]:
         "Sbx": {
             "Profile": spec.get("annotations", {}).get("dev.sbx.profile", "").partition("|")[0],
             "IdMaps": {"uid": _maps(about, "uid"), "gid": _maps(about, "gid")},
+            "Isolation": known.state.get("isolation", {}),
             "Refused": [list(row) for row in ended.get("refused", ())],
             "Directory": known.directory,
         },

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from sandbox import attach, containers, events, launch, mounts, state
+from sandbox import attach, containers, events, launch, mounts, spaces, state
 from sandbox.errors import SandboxError, tell
 from sandbox.life import ending
 from sandbox.life.chosen import find
@@ -18,7 +18,7 @@ class Known(containers.Container):
         self.id, self.parent, self.directory = known.id, known.parent, known.directory
         self.maps, self.about = known.about["maps"], known.about
         self.name = str(known.about.get("name", ""))
-        self.refused, self.pidfile = [], ""
+        self.refused, self.isolation, self.pidfile = [], {}, ""
         self.lock = lock
 
     def remove(self) -> None:
@@ -88,6 +88,16 @@ def _open_mapped(spec: dict[str, Any]) -> None:
         opened += f"{destination}={fd}\n"
     if lines:
         spec["annotations"]["dev.sbx.idmap"] = opened
+
+
+def required(words: list[str], run: bool) -> list[str]:
+    """The ids of the containers that another one requires (--requires): started if it is to `run`, and marked as needed."""
+    found = [find(word) for text in words for word in text.split(",")]
+    for known in found:
+        if run:
+            start(known, attached=False, stdin=False)
+        os.close(os.open(f"{known.directory}/{spaces.NEEDED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return [known.id for known in found]
 
 
 def restart(known: state.Known, seconds: float | None) -> None:
