@@ -40,23 +40,31 @@ ACCEPT = (
 )
 
 
-def _key(text: str, platform: str, tls_verify: "bool | None") -> str:
+def _key(text: str, platform: str, tls_verify: "bool | None", cert_dir: str) -> str:
     told = "|".join(f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ)
-    return f"glance|{text}|{platform}|{tls_verify}|{told}"
+    return f"glance|{text}|{platform}|{tls_verify}|{cert_dir}|{told}"
 
 
 def keep(
-    records: str, text: str, platform: str, tls_verify: "bool | None", seen: "dict[str, Any]", depends: "Iterable[str]"
+    records: str,
+    text: str,
+    platform: str,
+    tls_verify: "bool | None",
+    cert_dir: str,
+    seen: "dict[str, Any]",
+    depends: "Iterable[str]",
 ) -> None:
     """Remember that `text` was pulled.
 
     `seen` has "origin" (`https://host`), "verify", "path", "asked" (tag or digest), "digest" (that the registry calls it by),
     and "name", "id" of the image in the store.
     """
-    cache.put(records, _key(text, platform, tls_verify), {**seen, "version": sandbox.__version__}, depends)
+    cache.put(records, _key(text, platform, tls_verify, cert_dir), {**seen, "version": sandbox.__version__}, depends)
 
 
-def same(text: str, platform: str, tls_verify: "bool | None", *, ask: bool = True) -> "tuple[str, str] | None":
+def same(
+    text: str, platform: str, tls_verify: "bool | None" = None, cert_dir: str = "", *, ask: bool = True
+) -> "tuple[str, str] | None":
     """(id, full name) of the image in the store, when the registry says that `text` is still that one; None: unknown.
 
     Without `ask`, that it is there is enough.
@@ -68,19 +76,19 @@ def same(text: str, platform: str, tls_verify: "bool | None", *, ask: bool = Tru
         return None
     if s.st_uid != os.geteuid() or s.st_mode & 0o077:
         return None  # `Store` has something to say about that
-    seen = cache.get(f"{root}/images", _key(text, platform, tls_verify))
+    seen = cache.get(f"{root}/images", _key(text, platform, tls_verify, cert_dir))
     if seen is None or seen["version"] != sandbox.__version__:
         return None
     if not ask:
         return seen["id"], seen["name"]
     try:
-        found = _digest(seen, time.monotonic() + SECONDS)
+        found = _digest(seen, cert_dir, time.monotonic() + SECONDS)
     except (OSError, ValueError, SandboxError):  # UnicodeError is a ValueError
         return None
     return (seen["id"], seen["name"]) if found == seen["digest"] else None
 
 
-def _digest(seen: "dict[str, Any]", end: float) -> str:
+def _digest(seen: "dict[str, Any]", cert_dir: str, end: float) -> str:
     """What the registry says is the digest of what was asked for; "" for any answer but 200.  OSError, ValueError."""
     scheme, _, netloc = seen["origin"].partition("://")
     host, colon, port = netloc.rpartition(":") if netloc[-1] != "]" else (netloc, "", "")
@@ -89,7 +97,9 @@ def _digest(seen: "dict[str, Any]", end: float) -> str:
     link: Any = _connected(host.strip("[]"), int(port) if colon else 443 if scheme == "https" else 80, end)
     try:
         if scheme == "https":
-            link = _secured(link, host.strip("[]"), netloc, end, verify=seen["verify"])
+            from sandbox.registry.certificates import folder_of
+
+            link = _secured(link, host.strip("[]"), cert_dir or folder_of(netloc), end, verify=seen["verify"])
         lines = (
             f"HEAD /v2/{seen['path']}/manifests/{seen['asked']} HTTP/1.1", f"Host: {netloc}", "Accept-Encoding: identity",
             f"User-Agent: sbx/{sandbox.__version__}", f"Accept: {', '.join(ACCEPT)}", "Connection: close", "", "",
@@ -128,6 +138,8 @@ def _connected(host: str, port: int, end: float) -> "_socket.socket":
         try:
             link.settimeout(_left(end))
             link.connect(address)
+            # The request follows the end of the TLS handshake at once: it must not wait for that to be acknowledged.
+            link.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             return link
         except OSError as error:
             link.close()
@@ -135,13 +147,13 @@ def _connected(host: str, port: int, end: float) -> "_socket.socket":
     raise failed
 
 
-def _secured(link: "_socket.socket", host: str, netloc: str, end: float, *, verify: bool) -> "Any":
+def _secured(link: "_socket.socket", host: str, folder: str, end: float, *, verify: bool) -> "Any":
     """TLS on a connection, checked as the full way checks it."""
     import socket
 
     from sandbox.registry import certificates
 
-    context = certificates.context(certificates.folder_of(netloc), verify=verify)
+    context = certificates.context(folder, verify=verify)
     plain = socket.socket(link.family, link.type, link.proto, link.detach())
     plain.settimeout(_left(end))
     return context.wrap_socket(plain, server_hostname=host)

@@ -118,7 +118,7 @@ def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quie
     there = None if transport or pull in ("always", "newer") else _elsewhere(store, name)
     if not transport and not there:
         # When the registry has just said that it is the same, the one that is there will do.
-        same = pull in ("always", "newer") and glance.same(name, platform, None)
+        same = pull in ("always", "newer") and glance.same(name, platform)
         policy = "missing" if same else pull or "missing"
         wish = pulling.Wish(platform=platform, policy=policy, shown=progress.choose("auto", quiet=quiet))
         pulled = pulling.by_policy(store, name, wish, lambda: maps)

@@ -115,7 +115,8 @@ def remembered(store: Store, text: str, wish: Wish, pulled: Pulled) -> None:
         seen = {**pulled.seen, "name": name, "id": pulled.id}
         blobs = [f"{store.root}/{blob_name(digest)}" for digest in (stored.entry.digest, f"sha256:{pulled.id}")]
         depends = [index, *blobs, *configuration.stamped()]
-        glance.keep(store.records, text, wish.platform, wish.access.tls_verify, seen, depends)
+        access = wish.access
+        glance.keep(store.records, text, wish.platform, access.tls_verify, access.cert_dir, seen, depends)
 
 
 def take_in(store: Store, images: list[Image], maps: dict[str, Any], shown: str, verb: str = "pull") -> list[str]:

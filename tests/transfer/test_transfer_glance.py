@@ -174,6 +174,11 @@ def test_certificates_are_checked_each_time(
     unchecked = [mover("pull", "--tls-verify=false", name) for _ in range(2)]
     assert [done.stdout for done in unchecked] == [first.stdout] * 2
     assert len(records(mover)) == 2
+    given = ["--cert-dir", str(authority.parent)], ["--cert-dir", str(tmp_path)]
+    for _ in range(2):
+        assert mover("pull", *given[0], name).stdout == first.stdout
+        assert "its certificate is not trusted" in mover("pull", *given[1], name).stderr
+    assert len(records(mover)) == 3
     assert "its certificate is not trusted" in mover("pull", name).stderr
 
 
