@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 # OCI's name of a namespace -> its file below /proc/PID/ns.  The user namespace is the keeper's too.
-_FILES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "time": "time"}
+_FILES = {
+    "mount": "mnt",
+    "pid": "pid",
+    "network": "net",
+    "ipc": "ipc",
+    "uts": "uts",
+    "cgroup": "cgroup",
+    "time": "time",
+}
 _FILTERED = "2"  # SECCOMP_MODE_FILTER
 
 
