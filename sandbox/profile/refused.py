@@ -4,6 +4,7 @@ import errno
 import os
 from typing import Any
 
+from sandbox import linux
 from sandbox.errors import SandboxError, printable
 from sandbox.profile import calls, load, patterns
 from sandbox.profile.groups import GROUPS
@@ -53,10 +54,34 @@ def report(profile: str, seccomp: str, records: list[tuple[Any, ...]], about: di
 
     text = json.dumps({**about, "refused": explain(profile, seccomp, records)}, indent=2) + "\n"
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        _put(path, text.encode())
     except OSError as error:
         raise SandboxError.of("write report", path, error) from None
+
+
+def _put(path: str, content: bytes) -> None:
+    """Write a file whose folder the command may have had in its hands: links that it has put there are not followed.
+
+    A link in the place of the file is replaced, one on the way from the working directory is an error.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe of the caller's
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    directory, _, name = path.rpartition("/")
+    here = os.getcwd()
+    below = f"{directory}/".startswith(f"{here}/")
+    resolve = linux.RESOLVE_NO_SYMLINKS if below else 0
+    start = directory[len(here) :].strip("/") or "." if below else directory or "/"
+    folder = linux.openat2(linux.AT_FDCWD, start, os.O_PATH | os.O_DIRECTORY, resolve)
+    temporary = f".{name}.{os.getpid()}"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
+            file.write(content)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _policy(profile: str, seccomp: str) -> tuple[str, Policy | None]:

@@ -3,6 +3,7 @@
 The number in a test's name is the row, see docs/security.md.
 """
 
+import json
 import os
 import socket
 import stat
@@ -210,6 +211,31 @@ def test_S01_nothing_that_others_can_foresee(
     finally:
         for path in planted:
             path.unlink()
+
+
+@pytest.mark.parametrize("plant", ["ln -sf {mine} report.json", "rm -rf sub; ln -s {folder} sub", "kept"])
+def test_S01_a_report_follows_no_planted_link(plant: str, sbx: Sbx, tmp_path: Path) -> None:
+    """What is written when the command has ended lies where the command could write: it has put a link there."""
+    work = tmp_path / "work"
+    (work / "sub").mkdir(parents=True)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "file").write_text("mine\n")
+    path = "sub/report.json" if "sub" in plant else "report.json"
+    script = f"rm -f report.json; {plant.format(mine=mine / 'file', folder=mine)}"
+    if plant == "kept":
+        (work / "report.json").write_text("old")
+        script = "ln -f report.json other; rm report.json; ln -s other report.json"
+    done = sbx("wrap", "--report", path, "--", "sh", "-c", script, cwd=work)
+    assert os.listdir(mine) == ["file"] and (mine / "file").read_text() == "mine\n"
+    if "sub" in plant:
+        assert done.returncode == 125 and "write report" in done.stderr, done
+    else:
+        assert done.returncode == 0, done
+        assert not (work / "report.json").is_symlink()
+        assert json.loads((work / "report.json").read_text())["exit_code"] == 0
+    if plant == "kept":
+        assert (work / "other").read_text() == "old"
 
 
 def test_S02_state_is_private_whatever_the_umask(sbx: Sbx, image: str, tmp_path: Path) -> None:
