@@ -4,7 +4,6 @@ import errno
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -200,6 +199,8 @@ def open_archive(path: str, spool_folder: str) -> Files:
 
 def _spool(pieces: Iterator[bytes], folder: str, what: str) -> int:
     try:
+        import tempfile  # 3 ms, which all verbs about images would wait for
+
         with tempfile.TemporaryFile(dir=folder) as file:
             for piece in pieces:
                 file.write(piece)

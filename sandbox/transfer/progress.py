@@ -11,7 +11,6 @@ Drawn by hand: importing rich takes longer than many a pull.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -171,6 +170,8 @@ class Bars:
             self.draw()
 
     def draw(self) -> None:
+        import shutil  # 2 ms, and only for bars
+
         columns, lines = shutil.get_terminal_size()
         text = [self.line(number, columns) for number in sorted(self._done)]
         text = text[-max(lines - 2, 1) :]
