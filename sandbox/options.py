@@ -162,6 +162,8 @@ RUN = (
         ),
         Option("-q --quiet", FLAG, "", "No progress messages."),
         Option("--cidfile", VALUE, "FILE", "Write the container's id to this file, which must not exist."),
+        Option("--rmi", FLAG, "", "Remove the container, and its image too unless another container has it, when it ends."),
+        Option("--requires", LIST, "CONTAINER", "Start these first; they are not removed before it."),
         Option("--pidfile", VALUE, "FILE", "Write the pid of the command, as the host numbers it, to this file."),
         Option("--restart", VALUE, "POLICY", "Start it again when it ends: always, unless-stopped, on-failure[:N], no."),
         Option(
@@ -187,6 +189,8 @@ RUN = (
         "Process",
         Option("-e --env", LIST, "NAME[=VALUE]", "Set an environment variable; without a value, take the caller's."),
         Option("--env-file", LIST, "FILE", "Read environment variables from a file, one NAME=VALUE in a line."),
+        Option("--env-merge", LIST, "NAME=VALUE", "Set a variable of which VALUE may hold the image's, as $NAME or ${NAME}."),
+        Option("--http-proxy", FLAG, "", "Pass the caller's http_proxy, https_proxy, ftp_proxy and no_proxy."),
         Option("--env-host", FLAG, "", "Pass the caller's whole environment."),
         Option("--unsetenv", LIST, "NAME", "Remove a variable that the image sets."),
         Option("--unsetenv-all", FLAG, "", "Remove all variables that the image sets."),
@@ -216,6 +220,12 @@ RUN = (
     *group(
         "Image and storage",
         Option("--platform", VALUE, "OS/ARCH", "Pick this platform of a multi-platform image."),
+        Option("--arch", VALUE, "ARCH", "The same, in parts."),
+        Option("--os", VALUE, "OS", "The same, in parts."),
+        Option("--variant", VALUE, "VARIANT", "The same, in parts."),
+        Option("--rootfs", FLAG, "", "IMAGE is a root folder; the same as rootfs:IMAGE."),
+        Option("--image-volume", VALUE, "MODE", "What is mounted where the image names volumes.",
+               choices=("anonymous", "bind", "ignore", "tmpfs"), default="anonymous"),
         Option(
             "--storage-driver", VALUE, "DRIVER", "How the root file system is made; the first that works if not given.",
             choices=("overlay", "fuse-overlayfs", "copy"),
@@ -236,6 +246,7 @@ RUN = (
         Option("--gpus", VALUE, "GPUS", "NVIDIA's, by their CDI description: all, a number, or device=NAME[,NAME...]."),
         Option("--tz", VALUE, "ZONE", "Time zone, such as Europe/Berlin; `local` for this machine's."),
         Option("--read-only", FLAG, "", "Make the root file system read-only."),
+        Switch("--read-only-tmpfs", FLAG, "", "`=false`: with --read-only no /tmp, /var/tmp and /run to write to either."),
         Option("--shm-size", VALUE, "SIZE", "Size of /dev/shm, such as 64m."),
         Option("--allow-host-socket", FLAG, "", "Allow mounting a control socket of the host (D-Bus, podman, docker)."),
     ),

@@ -35,6 +35,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
             "run", detail="no image given", hint="sbx run [options] IMAGE [COMMAND...]; `host:` needs no download"
         )
     _refuse(opts)
+    opts = _spelled_out(opts)
     profile = profiles.load(_profile(opts), values.seccomp(opts["security_opt"]))
     opts = profiles.apply(opts, profile["fragment"])
     sharing = _sharing(opts)
@@ -44,7 +45,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
         maps = idmap.resolve("" if opts["userns"] == "auto" else opts["userns"], opts["uidmap"], opts["gidmap"])
     if maps["note"] and not opts["quiet"]:
         tell(maps["note"])
-    image = _image(operands[0], maps, opts)
+    image = _image(f"rootfs:{operands[0]}" if opts["rootfs"] else operands[0], maps, opts)
     store = paths.store()
     driver = storage.choose(store, maps, opts["storage_driver"])
     shown = opts["print_config"] or opts["print_plan"]
@@ -62,6 +63,9 @@ def main(opts: "Options", operands: "list[str]") -> int:
         if sharing:
             about.update(needs=sharing.needs, pod=sharing.pod)
             sharing.note()
+        if opts["requires"]:
+            required = cold.here("sandbox.life.starting:required", opts["requires"], not opts.get("create"))
+            about["needs"] = sorted({*about.get("needs", ()), *required})
         container.describe(about, spec, bpf)
         container.pidfile = os.path.abspath(opts["pidfile"]) if opts["pidfile"] else ""
         if opts["cidfile"]:
@@ -86,6 +90,8 @@ def main(opts: "Options", operands: "list[str]") -> int:
             from sandbox import report
 
             report.give(spec, container, operands, status, opts)
+        if opts["rmi"] and image.get("id") and not opts["detach"]:
+            cold.call("sandbox.cli.rmi:after_run", image["id"])
     if opts["timings"]:
         ended = time.monotonic()
         tell(f"timings: prepared {1000 * (prepared - started):.1f} ms, ran {1000 * (ended - prepared):.1f} ms")
@@ -131,6 +137,25 @@ def _refuse(opts: "Options") -> None:
             )
     if opts["restart"] and opts["rm"]:
         raise SandboxError("run", "--restart", detail="--rm removes what should be started again")
+
+
+def _spelled_out(opts: "Options") -> "Options":
+    """--arch, --os and --variant as --platform; --rmi as --rm too."""
+    parts = (opts["os"], opts["arch"], opts["variant"])
+    if any(parts):
+        if opts["platform"]:
+            raise SandboxError("read --platform", opts["platform"], EINVAL, detail="not with --arch, --os or --variant")
+        machine = os.uname().machine
+        arch = opts["arch"] or {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+        opts = {
+            **opts,
+            "platform": f"{opts['os'] or 'linux'}/{arch}" + (f"/{opts['variant']}" if opts["variant"] else ""),
+        }
+    if opts["rmi"]:
+        if opts["detach"]:
+            raise SandboxError("run", "--rmi", EINVAL, detail="with --detach nobody waits for its end")
+        opts = {**opts, "rm": True}
+    return opts
 
 
 def _sharing(opts: "Options") -> "Sharing | None":

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox import events
-from sandbox.errors import SandboxError, report
+from sandbox.errors import SandboxError, report, tell
 from sandbox.image.describe import show
 from sandbox.image.store import Store, Stored
 from sandbox.registry.local import find
@@ -34,6 +34,17 @@ def _remove(store: Store, text: str, *, force: bool) -> None:
         )  # fmt: skip
     for other in alike:
         _delete(store, other, force=force)
+
+
+def after_run(image_id: str) -> None:
+    """`run --rmi`: the image goes too, unless another container has it."""
+    store = Store()
+    try:
+        stored = find(store, image_id)[0]
+        store.delete(stored, force=False)
+        events.remember_other("image", "remove", image_id, stored.names[0] if stored.names else "")
+    except SandboxError as error:
+        tell(f"--rmi: the image stays: {error.detail or error}")
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
