@@ -27,6 +27,7 @@ class Container:
         self.name = ""
         self.about: dict[str, Any] = {"id": self.id}
         self.pidfile = ""  # where the command's pid is to be written
+        self.reason = ""  # why it ended, when that was not the command's own doing
         self.isolation: dict[str, Any] = {}  # what was asked for and what is in force: see isolation.py
         self.refused: list[tuple[Any, ...]] = []  # what the filter refused, once it has ended: see refusals.py
         try:

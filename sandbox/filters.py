@@ -8,6 +8,7 @@ from sandbox.errors import ENOSYS, SandboxError
 
 RET_ERRNO, RET_ALLOW = 0x0005_0000, 0x7FFF_0000
 _RETURN = 0x06
+_KILLING = (0x8000_0000, 0x0000_0000, 0x0003_0000)  # SECCOMP_RET_KILL_PROCESS, _KILL_THREAD, _TRAP
 _NO_ARGS = (0,) * 6
 
 
@@ -71,6 +72,12 @@ def witness(program: bytes) -> str:
         if answer(program, linux.NR[name]) == RET_ERRNO | ENOSYS:
             return name
     return ""
+
+
+def kills(program: bytes) -> bool:
+    """Whether some call ends the process: by SIGSYS, or by a SIGSYS that it could catch (SCMP_ACT_TRAP)."""
+    returned = [program[at : at + 8] for at in range(0, len(program), 8) if program[at] == _RETURN]
+    return any(int.from_bytes(one[4:], "little") & 0xFFFF0000 in _KILLING for one in returned)
 
 
 def telling(program: bytes) -> bytes:

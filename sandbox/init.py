@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+_EVERY = frozenset(range(1, 65)) - {9, 19, 32, 33}  # signals but SIGKILL, SIGSTOP and the C library's own two
 _ENDING = (1, 2, 3, 15)
 _KEYBOARD, _SI_KERNEL = (2, 3, 20), 128  # SIGINT, SIGQUIT, SIGTSTP; sigaction(2)
 _ROOT_IS_GONE = (5, 103, 107, 116)  # EIO, ECONNABORTED, ENOTCONN, ESTALE
@@ -223,16 +224,16 @@ class Init:
         What a terminal sends (Ctrl-C) reaches the child by itself: it is in our process group.
         """
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 65))
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY)
         child = os.fork()
         if child == 0:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             return
         # The keeper learns of a failed exec from the child's channel alone.
         linux.close_range(0)
-        every = _wait_for_signals()
+        _wait_for_signals()
         while True:
-            signal = _signal.sigwaitinfo(every)
+            signal = _signal.sigwaitinfo(_EVERY)
             if signal.si_signo == linux.SIGCHLD:
                 _reap(child)
             elif signal.si_signo not in _KEYBOARD or signal.si_code != _SI_KERNEL:
@@ -241,10 +242,10 @@ class Init:
     def pause(self) -> None:
         """Be what holds the namespaces of a pod: reap whoever is left to pid 1, and end when asked to."""
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        every = _wait_for_signals()
+        _wait_for_signals()
         linux.close_range(0)
         while True:
-            number = _signal.sigwaitinfo(every).si_signo
+            number = _signal.sigwaitinfo(_EVERY).si_signo
             if number == linux.SIGCHLD:
                 _reap(-1)
             elif number in _ENDING:
@@ -392,14 +393,12 @@ def _load_telling(program: bytes) -> int:
     return -1
 
 
-def _wait_for_signals() -> "set[int]":
-    """All signals that can be waited for, blocked."""
-    every = set(range(1, 65)) - {9, 19, 32, 33}
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, every)
-    for number in every:
+def _wait_for_signals() -> None:
+    """From now on all signals are had by sigwaitinfo(_EVERY)."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY)
+    for number in _EVERY:
         # Never called.  The keeper looks for it in /proc, where blocked signals that are waited for show as not blocked.
         _signal.signal(number, lambda *_: None)
-    return every
 
 
 def _reap(child: int) -> None:
@@ -418,9 +417,8 @@ def _reap(child: int) -> None:
 
 def reset_signals() -> None:
     """All dispositions to their defaults and nothing blocked: Python ignores SIGPIPE, callers ignore what they like."""
-    for number in range(1, 65):
-        if number not in (9, 19, 32, 33):
-            _signal.signal(number, _signal.SIG_DFL)
+    for number in _EVERY:
+        _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 

@@ -87,6 +87,8 @@ def run(spec: "dict[str, Any]", bpf: bytes, channel: int, container: "Container"
     if keeper.refusals:
         _send(channel, "refused", keeper.refusals.records())
         keeper.refusals.finish()
+    if keeper.signal and not keeper.out_of_memory:
+        _send(channel, "reason", keeper.reason())
     try:
         keeper.finish(code, reason)
     finally:
@@ -172,7 +174,7 @@ class Keeper(Vigil):
         if self.annotations.get("dev.sbx.keep"):
             if ran:
                 refused = self.refusals.records() if self.refusals else []
-                reason = reason or (self.out_of_memory["words"] if self.out_of_memory else "")
+                reason = reason or (self.out_of_memory["words"] if self.out_of_memory else self.reason())
                 ended = {"code": code, "finished": time.time(), "reason": reason, "refused": refused}
                 state.write("ended", {**ended, "oom": self.out_of_memory} if self.out_of_memory else ended)
         elif self.streams:

@@ -183,6 +183,8 @@ class _Attendance:
                     _write_pid(self.container.pidfile, record[1])
             elif record[0] == "refused":
                 self.container.refused = record[1]
+            elif record[0] == "reason":
+                self.container.reason = record[1]
             elif record[0] == "isolation":
                 self.container.isolation = record[1]
             elif record[0] == "running":  # by itself from now on

@@ -19,10 +19,13 @@ def give(
     name, _, seccomp = spec["annotations"]["dev.sbx.profile"].partition("|")
     if opts["report"]:
         about = {
-            "id": container.id, "command": list(command), "exit_code": status, "isolation": container.isolation,
+            "id": container.id, "command": list(command), "exit_code": status, "reason": container.reason,
+            "isolation": container.isolation,
         }  # fmt: skip
         path = os.path.abspath(opts["report"])
         cold.call("sandbox.profile.refused:report", name, seccomp, container.refused, about, path)
+    if container.reason and not opts.get("quiet"):
+        tell(container.reason)
     if container.refused and not opts.get("quiet"):
         for line in cold.call("sandbox.profile.refused:lines", name, seccomp, container.refused):
             tell(line)

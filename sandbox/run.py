@@ -86,7 +86,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
     finally:
         if "dev.sbx.volumes" in spec["annotations"] and not os.path.isdir(container.directory):
             cold.call("sandbox.life.volumes:sweep")  # those that were for it alone
-        if container.refused or opts["report"]:
+        if container.refused or container.reason or opts["report"]:
             from sandbox import report
 
             report.give(spec, container, operands, status, opts)

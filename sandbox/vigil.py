@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from sandbox import linux
+from sandbox import filters, linux
 from sandbox.errors import EIO, EPIPE, EXIT_SIGNAL, EXIT_TIMEOUT, SandboxError, report
 
 TYPE_CHECKING = False
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-SIGHUP, SIGKILL = 1, 9
+SIGHUP, SIGKILL, SIGSYS = 1, 9, 31
+# Ctrl-C, Ctrl-\\, its end; a pipe that nobody reads any more, and what everything ends with
+_OF_TERMINALS = (1, 2, 3, 13, 15)
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
 _DAY = 86400.0  # poll(2) counts milliseconds in an int
@@ -41,6 +43,8 @@ class Vigil:
         self.host_pid = 0
         self.status: int | None = None
         self.command = ""  # name of the first process, which may not be what was started any more
+        self.signal = 0  # what has ended the first process
+        self.sent: set[int] = set()  # signals that went to it from here
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
         self.terminal: Any = None
@@ -147,6 +151,7 @@ class Vigil:
             status = os.waitstatus_to_exitcode(code)
             if pid == self.pid:
                 self.pid = 0
+                self.signal = max(0, -status)
                 self.status = status if status >= 0 else EXIT_SIGNAL - status
             elif pid == self.helper:
                 from sandbox import net_slirp
@@ -185,6 +190,7 @@ class Vigil:
         """
         if not self.pid:
             return
+        self.sent.add(SIGKILL if number in TERMINATING else number)
         if number in TERMINATING and not self._disposed(number):
             os.kill(self.pid, SIGKILL)
             self._reap(block=True)
@@ -192,6 +198,16 @@ class Vigil:
             self.patient = False
         else:
             os.kill(self.pid, number)
+
+    def reason(self) -> str:
+        """What ended the first process, when that was a signal that neither we nor a terminal sent; else ""."""
+        if self.signal in (0, *self.sent, *_OF_TERMINALS):
+            return ""
+        if self.signal == SIGSYS and self.bpf and filters.kills(self.bpf):
+            return "ended by SIGSYS: the profile's filter answers a call with it"
+        name = {SIGKILL: "SIGKILL", SIGSYS: "SIGSYS", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+        word = name.get(self.signal, f"signal {self.signal}")
+        return f"ended by {word}, not by sbx" + (": no call makes its filter do that" if self.signal == SIGSYS else "")
 
     def _disposed(self, number: int) -> bool:
         """Whether the payload ignores, blocks or catches the signal itself."""

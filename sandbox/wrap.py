@@ -47,7 +47,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
     try:
         status = launch.run(spec, profile["bpf"] if "seccomp" in spec["linux"] else b"", container)
     finally:
-        if container.refused or opts["report"]:
+        if container.refused or container.reason or opts["report"]:
             from sandbox import report
 
             report.give(spec, container, operands, status, opts)

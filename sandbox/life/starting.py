@@ -18,7 +18,7 @@ class Known(containers.Container):
         self.id, self.parent, self.directory = known.id, known.parent, known.directory
         self.maps, self.about = known.about["maps"], known.about
         self.name = str(known.about.get("name", ""))
-        self.refused, self.isolation, self.pidfile = [], {}, ""
+        self.refused, self.isolation, self.reason, self.pidfile = [], {}, "", ""
         self.lock = lock
 
     def remove(self) -> None:

@@ -160,3 +160,30 @@ def test_a_sandbox_in_a_sandbox_has_no_listener_of_its_own(box, tmp_path):
     root = os.path.dirname(os.path.dirname(sandbox.__file__))
     done = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FAULT = "import ctypes; ctypes.string_at(0)"
+
+
+@pytest.mark.parametrize("words", [(), ("--quiet",)])
+def test_ended_by_a_signal_of_its_own(sbx, words):
+    """The first process of a pid namespace is ended by faults, not by signals of its own."""
+    done = sbx("run", "--rm", *words, "host:", "python3", "-c", FAULT)
+    assert done.returncode == 139
+    assert done.stderr == ("" if words else "sbx: ended by SIGSEGV, not by sbx\n")
+
+
+def test_ended_by_the_filter(sbx, tmp_path):
+    profile, report = tmp_path / "kill.toml", tmp_path / "report.json"
+    rule = '[[seccomp.syscalls]]\nnames = ["getpriority"]\naction = "SCMP_ACT_KILL_PROCESS"\n'
+    profile.write_text(f'extends = "default"\n{rule}')
+    program = "import os; os.getpriority(0, 0)"
+    done = sbx("run", "--rm", "--profile", str(profile), "--report", str(report), "host:", "python3", "-c", program)
+    words = "ended by SIGSYS: the profile's filter answers a call with it"
+    assert (done.returncode, done.stderr) == (159, f"sbx: {words}\n")
+    assert json.loads(report.read_text())["reason"] == words
+
+
+def test_what_was_sent_needs_no_reason(sbx):
+    done = sbx("run", "--rm", "--timeout", "0.3", "host:", "sleep", "10")
+    assert (done.returncode, done.stderr) == (124, "")
