@@ -43,10 +43,25 @@ class Log:
             data = whole + body.replace(b"\n", b"\n" + whole) + b"\n"
         if rest:
             data += partial + rest + b"\n"
-        if self.size and self.size + len(data) > self.most:
-            os.close(self.fd)
-            os.rename(PATH, OLDER)
-            self._open()
+        while data:
+            data = self._append(data)
+
+    def _append(self, data: bytes) -> bytes:
+        """Write as many whole lines as there is room for, in a log begun anew if there is none; returns the rest."""
+        rest = b""
+        if len(data) > self.most - self.size:
+            end = data.rfind(b"\n", 0, max(0, self.most - self.size)) + 1
+            if not end and self.size:
+                os.close(self.fd)
+                os.rename(PATH, OLDER)
+                self._open()
+                return data
+            end = end or data.index(b"\n") + 1  # a line that is longer than the log may be
+            data, rest = data[:end], data[end:]
+        self._put(data)
+        return rest
+
+    def _put(self, data: bytes) -> None:
         self.size += len(data)
         while data:
             try:
