@@ -16,7 +16,24 @@ if TYPE_CHECKING:
     Args = tuple[int, ...]
     Facts = list[tuple[Any, ...]]
 
-READ, WRITE, EXECUTE = 4, 2, 1
+# MAKE: the name itself was made or removed, so that it is a matter of its folder.
+MAKE, READ, WRITE, EXECUTE = 8, 4, 2, 1
+_MAKING = (
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "mknod",
+    "mknodat",
+)
 
 # Calls that change what a path leads to: (argument with the folder's descriptor or -1, argument with the path), ...
 _CHANGES: "dict[str, tuple[tuple[int, int], ...]]" = {
@@ -81,6 +98,8 @@ class Calls:
         rights = (READ, WRITE, READ | WRITE, READ | WRITE)[flags & 3]
         if where.status is None or flags & os.O_TRUNC or flags & os.O_TMPFILE == os.O_TMPFILE:
             rights |= WRITE
+        if where.status is None:
+            rights |= MAKE
         self.rights.opened(pid, where, rights, flags)
         if where.status and where.status.st_mode & 0o170000 in (0o020000, 0o060000):
             return [("device", where.path)]
@@ -95,7 +114,7 @@ class Calls:
             where = self.tasks.place(pid, args[folder] if folder >= 0 else -1, args[path], follow)
             if where:
                 self.rights.changed(name, pid, where, args, lambda at: self.tasks.string(pid, args[at]))
-                found.append(("path", where.path, WRITE))
+                found.append(("path", where.path, WRITE | (MAKE if name in _MAKING else 0)))
         return found
 
     def _change_open(self, name: str, pid: int, args: "Args") -> "Facts":
@@ -110,17 +129,20 @@ class Calls:
         where = self.tasks.place(pid, folder, args[path], True)
         self.tasks.measure("", pid)
         self.tasks.forget(pid)
-        self._fresh.add(pid)
         if not where or not where.status or where.status.st_mode & 0o170000 != 0o100000:
             return []
+        self._fresh.add(pid)
         self.rights.opened(pid, where, EXECUTE, 0)
         return [("path", where.path, EXECUTE), ("program", where.path)]
 
     def _running(self, pid: int) -> "Facts":
-        """What the task has become: of a script the interpreter, of the first one of all what we could not read."""
+        """What the task has become: of a script the interpreter, of the first one of all what we could not read; and the
+        loader, which the kernel maps by itself."""
         self._fresh.discard(pid)
         path = self.tasks.link(pid, "exe")
-        return [("path", path, EXECUTE), ("program", path)] if path.startswith("/") else []
+        if not path.startswith("/"):
+            return []
+        return [("program", path), *(("path", mapped, EXECUTE) for mapped in {path, *self.tasks.mapped(pid)})]
 
     def _socket(self, name: str, pid: int, args: "Args") -> "Facts":
         self.rights.socket(pid, args[0] & 0xFFFFFFFF, args[1] & 0xF)
@@ -136,7 +158,7 @@ class Calls:
             found: Facts = [(word, "unix", os.fsdecode(path), 0)]
             if word == "bind" and raw[2]:
                 where = self.tasks.named(pid, -1, os.fsdecode(path), False)
-                found += [("path", where.path, WRITE)] if where else []
+                found += [("path", where.path, WRITE | MAKE)] if where else []
             return found
         port = int.from_bytes(raw[2:4], "big")
         if family == 2 and len(raw) >= 8:

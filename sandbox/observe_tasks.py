@@ -110,6 +110,15 @@ class Tasks:
         except OSError:
             return ""
 
+    def mapped(self, pid: int) -> list[str]:
+        """The files that a task has mapped to run them: just after exec the program and its loader."""
+        try:
+            text = refusals.read(f"{pid}/maps", self.proc)
+        except OSError:
+            return []
+        fields = [line.split(None, 5) for line in text.split(b"\n")]
+        return [os.fsdecode(f[5]) for f in fields if len(f) == 6 and b"x" in f[1] and f[5].startswith(b"/")]
+
     def lines(self, pid: int, folder: int = -1) -> "dict[bytes, bytes]":
         """/proc/PID/status as a table; of the container's own /proc with its `root`."""
         try:

@@ -30,13 +30,19 @@ class Place:
     """A path, or with `/*` everything in a folder, with `/**` everything below it; never what is protected."""
 
     pattern: str
-    rights: int  # 4 read, 2 write, 1 execute
+    rights: int  # 8 make or remove the name itself, 4 read, 2 write, 1 execute
     reason: str
 
     @property
     def words(self) -> str:
-        names = ((4, "read"), (2, "write"), (1, "execute"))
+        names = ((4, "read"), (2, "write"), (8, "make"), (1, "execute"))
         return ", ".join(word for bit, word in names if self.rights & bit)
+
+    @property
+    def folder(self) -> str:
+        """The file or folder that takes it in with all that is below, and that is there before the command runs."""
+        path = self.pattern.removesuffix("/**").removesuffix("/*").replace("[*]", "*")
+        return os.path.dirname(path) if self.rights & 8 and path == self.pattern.replace("[*]", "*") else path
 
     def covers(self, path: str) -> bool:
         folder, _, last = self.pattern.rpartition("/")
@@ -57,9 +63,14 @@ def is_protected(path: str) -> bool:
 
 
 def _protected() -> tuple[str, ...]:
-    # Of the folders below /var images have their own.
+    # Of the folders below /var images have their own, and of those for temporary files every container.
     secrets = [path for path in hostroot.SECRETS if path.startswith(("/etc/", "/var/lib/"))]
-    return (*secrets, *hostroot.homes(), os.path.realpath(paths.store()))
+    own = [
+        path
+        for path in (*hostroot.homes(), os.path.realpath(paths.store()))
+        if not path.startswith((*_TEMPORARY, "/run/"))
+    ]
+    return (*secrets, *own)
 
 
 def _spelled(path: str) -> str:
@@ -85,7 +96,7 @@ def generalise(seen: dict[str, int]) -> list[Place]:
     for path, rights in single.items():
         folders.setdefault((os.path.dirname(path), rights), []).append(path)
     for (folder, rights), names in folders.items():
-        if len(names) > _MANY and folder not in ("/", "/proc") and not _holds_protected(folder):
+        if len(names) > _MANY and folder not in ("/", "/proc") and not holds_protected(folder):
             found.append(Place(f"{folder}/*", rights, f"{len(names)} files of this folder"))
         else:
             found += [Place(name, rights, "seen") for name in names]
@@ -101,7 +112,7 @@ def _fewer(places: list[Place]) -> list[Place]:
             folder = place.pattern.rpartition("/")[0]
             if place.pattern.endswith("/**"):
                 folder = folder.rpartition("/")[0] if place.pattern.count("/") >= depth else ""
-            deep = place.pattern.count("/") >= depth and folder.count("/") >= 1 and not _holds_protected(folder)
+            deep = place.pattern.count("/") >= depth and folder.count("/") >= 1 and not holds_protected(folder)
             made.append(Place(f"{folder}/**", place.rights, "many files, in many folders") if deep else place)
         places = together(made)
         depth -= 1
@@ -115,14 +126,15 @@ def _known(path: str) -> tuple[str, str]:
         if path.startswith(f"{folder}/"):
             return f"{folder}/**", "names of temporary files differ from run to run"
     system = _SYSTEM.match(path)
-    if system and not _holds_protected(system[0]):
+    if system and not holds_protected(system[0]):
         return f"{system[0]}/**", "files of the system change their names with versions"
     if path.startswith("/proc/") and _NUMBER.search(path):
         return spelled, "numbers of processes differ from run to run"
     return spelled, ""
 
 
-def _holds_protected(folder: str) -> bool:
+def holds_protected(folder: str) -> bool:
+    """Whether there is something protected in a folder, or it is so itself."""
     return any(f"{secret}/".startswith(f"{folder}/") for secret in _protected()) or is_protected(folder)
 
 

@@ -32,6 +32,7 @@ class Record:
     programs: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
     reached: list[str] = field(default_factory=list)  # "connect inet 10.0.0.1 443"
+    ports: dict[str, list[int]] = field(default_factory=dict)  # "connect" and "bind"
     outside: bool = False  # something beyond the container itself was to be reached
     network: str = "none"  # the mode that it ran with
     families: list[int] = field(default_factory=list)
@@ -79,6 +80,7 @@ def of_run(record: dict[str, Any], names: dict[int, str]) -> Record:
         programs=sorted({fact[1] for fact in facts if fact[0] == "program"})[: 5 * _EXAMPLES],
         devices=sorted({fact[1] for fact in facts if fact[0] == "device"}),
         reached=reached[:_EXAMPLES],
+        ports={word: sorted({fact[3] for fact in addressed if fact[0] == word}) for word in ("connect", "bind")},
         outside=outside,
         network=record["network"],
         families=sorted({family for family, _ in sockets}),
@@ -106,6 +108,8 @@ def merge(a: Record, b: Record) -> Record:
             value = {name: x.get(name, 0) + y.get(name, 0) for name in sorted({*x, *y})}
         elif one.name == "peak":
             value = {name: max(x.get(name, 0), y.get(name, 0)) for name in {*x, *y}}
+        elif one.name == "ports":
+            value = {word: sorted({*x.get(word, ()), *y.get(word, ())}) for word in ("connect", "bind")}
         elif one.name == "places":
             value = learn_paths.together([*x, *y])
         elif one.name == "network":
@@ -122,6 +126,14 @@ def merge(a: Record, b: Record) -> Record:
             value = x + y
         setattr(made, one.name, value)
     return made
+
+
+def kinds(record: Record) -> tuple[Any, ...]:
+    """All of a record but what is counted: equal when a further run has shown nothing new."""
+    return (
+        sorted(record.calls), [(place.pattern, place.rights) for place in record.places], record.programs, record.devices,
+        record.reached, sorted(record.capabilities), record.changed, record.found_in_scratch,
+    )  # fmt: skip
 
 
 def dump(record: Record, body: str) -> str:

@@ -6,10 +6,12 @@ Called through `cold.call`: the launcher changes signals and descriptors of its 
 import json
 import marshal
 import os
+import shutil
+import tempfile
 from typing import Any
 
 from sandbox import compose, containers, idmap, launch, paths, profiles, run, storage
-from sandbox.errors import SandboxError
+from sandbox.errors import EXIT_FAILED, SandboxError
 from sandbox.profile import calls
 
 _ALLOW_ALL = b"\x06\0\0\0\0\0\xff\x7f"  # return SECCOMP_RET_ALLOW, for a base without a filter
@@ -81,17 +83,19 @@ def _file() -> int:
 
 def replay(opts: dict[str, Any], operands: list[str]) -> tuple[int, list[dict[str, Any]], str]:
     """(exit status, what was refused as `--report` has it, last words) of the command under the profile in `opts`."""
-    said, report = os.memfd_create("said"), os.memfd_create("report")
+    said = os.memfd_create("said")
     os.dup2(said, 1)
     os.dup2(said, 2)
-    names = f"/proc/{os.getpid()}/fd/{report}"
-    status, words = 125, ""
+    folder = tempfile.mkdtemp("", ".learning-", paths.cache())
+    status, words, refused = EXIT_FAILED, "", []
     try:
-        status = run.main({**opts, "report": names, "quiet": True}, operands)
+        status = run.main({**opts, "report": f"{folder}/report", "quiet": True}, operands)
+        with open(f"{folder}/report", encoding="utf-8") as file:
+            refused = json.load(file)["refused"]
     except SandboxError as error:
         words = str(error)
-    text = os.pread(report, os.fstat(report).st_size, 0)
+    finally:
+        shutil.rmtree(folder)
     size = os.fstat(said).st_size
     words = words or os.pread(said, 2000, max(0, size - 2000)).decode("utf-8", "replace")
-    refused = json.loads(text)["refused"] if text else []
     return status, refused, words

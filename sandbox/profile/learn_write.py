@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from sandbox import cgroup
 from sandbox.observe_rights import KNOWN
-from sandbox.profile import calls, learn_record, patterns
+from sandbox.profile import calls, learn_landlock, learn_record, patterns
 from sandbox.profile.groups import GROUPS
 from sandbox.profile.kept import Profile
+from sandbox.profile.learn_landlock import printed, quoted
 from sandbox.profile.learn_record import SCRATCH, Record, comment
 from sandbox.profile.learn_watch import NEEDED
 from sandbox.profile.policy import PERMISSIVE, Answer
@@ -18,7 +19,7 @@ _MIB = 1 << 20
 _LEAST_MEMORY, _LEAST_TASKS, _LEAST_DESCRIPTORS = 64 * _MIB, 32, 256
 _NOT_FOLDERS = ("proc", "sys", "dev", "tmp", "run", "mnt", "media", "lost+found")
 # What a replay that failed lets go, one after the other; the words stand in the profile.
-PARTS = ("files and devices", "capabilities", "network and limits")
+PARTS = ("paths and ports", "files and devices", "capabilities, network and limits")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Source:
 
 def text(source: Source) -> str:
     """The profile's text, without its record."""
-    parts = [_head(source), _capabilities(source), _rlimits(source), _files(source), _devices(source), _network(source),
+    parts = [_head(source), _capabilities(source), _rlimits(source), _files(source), _landlock(source), _devices(source), _network(source),
              _limits(source), _calls(source)]  # fmt: skip
     return "\n".join(part for part in parts if part)
 
@@ -45,7 +46,7 @@ def text(source: Source) -> str:
 def _head(source: Source) -> str:
     seen = source.seen
     times = "1 run" if seen.runs == 1 else f"{seen.runs} runs"
-    lines = f"# Written by `sbx profile learn` from {times} of:\n" + comment(source.command)
+    lines = f"# Written by `sbx profile learn` from {times} of:\n" + comment(printed(source.command))
     lines += "# Everything here is stricter than the profile that it extends. --merge adds further runs and writes the file anew:\n"
     lines += "# rules of your own belong into a profile that extends this one.\n"
     for part in source.given_up:
@@ -62,29 +63,18 @@ def _head(source: Source) -> str:
         lines += "# There was more than could be kept: the lists are not complete.\n"
     if seen.spare:
         lines += "# Volumes that nothing was written to, and that could be given with `:ro`:\n" + _list(seen.spare)
-    told = _string(f"learned: {source.command}"[:100])
-    return f"{lines}\ndescription = {told}\nextends = {_string(source.extends)}\n"
+    told = quoted(f"learned: {source.command}"[:100])
+    return f"{lines}\ndescription = {told}\nextends = {quoted(source.extends)}\n"
 
 
 def _list(lines: list[str]) -> str:
-    made = "".join(f"#   {_plain(line)}\n" for line in lines[:_SHOWN])
+    made = "".join(f"#   {printed(line)}\n" for line in lines[:_SHOWN])
     return made + (f"#   and {len(lines) - _SHOWN} more\n" if len(lines) > _SHOWN else "")
-
-
-def _plain(text: str) -> str:
-    """For a comment: TOML has no control characters in them."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF:02x}" for c in text)
-
-
-def _string(text: str) -> str:
-    """A TOML string."""
-    plain = _plain(text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{plain}"'
 
 
 def _strings(names: list[str]) -> str:
     """A TOML list, over several lines when it is long."""
-    words = [_string(name) for name in names]
+    words = [quoted(name) for name in names]
     if len(", ".join(words)) < 90:
         return f"[{', '.join(words)}]"
     lines, line = [], ""
@@ -98,14 +88,14 @@ def _strings(names: list[str]) -> str:
 
 def _capabilities(source: Source) -> str:
     base, seen = source.base, source.seen
-    if not source.has("capabilities") or not base.capabilities:
+    if not source.has(PARTS[2]) or not base.capabilities:
         return ""
     names = [name.removeprefix("CAP_") for name in base.capabilities]
     unknown = [name for name in names if name not in KNOWN]
     used = [name for name in names if name in seen.capabilities]
     lines = "[capabilities]\n# Concluded from calls, ids and owners, and proven by a replay.\n"
     for name in used:
-        lines += f"#   {name}: {_plain(seen.capabilities[name])}\n"
+        lines += f"#   {name}: {printed(seen.capabilities[name])}\n"
     if unknown and seen.root:
         lines += f"# Whether they are used can not be seen: {' '.join(unknown)}\n"
     if not seen.root:
@@ -117,7 +107,7 @@ def _capabilities(source: Source) -> str:
 def _rlimits(source: Source) -> str:
     base = {kind: (soft, hard) for kind, soft, hard in source.base.rlimits}
     peak = source.seen.peak.get("descriptors", 0)
-    if not source.has("network and limits") or not peak:
+    if not source.has(PARTS[2]) or not peak:
         return ""
     wanted = max(_LEAST_DESCRIPTORS, 2 * peak)
     soft, hard = base.get("RLIMIT_NOFILE", (wanted, wanted))
@@ -127,7 +117,7 @@ def _rlimits(source: Source) -> str:
 
 def _files(source: Source) -> str:
     base, seen = source.base, source.seen
-    if not source.has("files and devices"):
+    if not source.has(PARTS[1]):
         return ""
     lines = ""
     if base.settings.get("filesystem.readonly"):
@@ -147,6 +137,10 @@ def _files(source: Source) -> str:
     return f"[filesystem]\n{lines}" if lines else ""
 
 
+def _landlock(source: Source) -> str:
+    return learn_landlock.lines(source.base, source.seen) if source.has(PARTS[0]) else ""
+
+
 def closed_folders(seen: Record) -> list[str]:
     """Folders at the top of the root that nothing was written in, in volumes neither."""
     written = [place.pattern for place in seen.places if place.rights & 2] + seen.changed
@@ -159,7 +153,7 @@ def _devices(source: Source) -> str:
     before = base.settings.get("devices.allow", DEVICES)
     # `null` covers what is masked, and stands for an input that there is not.
     kept = [name for name in before if name == "null" or f"/dev/{name}" in seen.devices]
-    if not source.has("files and devices") or len(kept) == len(before):
+    if not source.has(PARTS[1]) or len(kept) == len(before):
         return ""
     return f"[devices]\n# Those that were opened.\nallow = {_strings(kept)}\n"
 
@@ -167,7 +161,7 @@ def _devices(source: Source) -> str:
 def _network(source: Source) -> str:
     base, seen = source.base, source.seen
     before = base.settings.get("network.mode", "")
-    if not source.has("network and limits"):
+    if not source.has(PARTS[2]):
         return ""
     if not seen.outside:
         why = (
@@ -189,7 +183,7 @@ def limits(source: Source) -> dict[str, int]:
 
 
 def _limits(source: Source) -> str:
-    if not source.has("network and limits"):
+    if not source.has(PARTS[2]):
         return ""
     found, peak = limits(source), source.seen.peak
     lines = [f"# At most {-(-peak.get('memory', 0) // _MIB)} MiB of memory and {peak.get('tasks', 0)} tasks at a time were seen.",
@@ -246,7 +240,7 @@ def _calls(source: Source) -> str:
 
 def _families(source: Source) -> str:
     """Internet sockets when there were none."""
-    if {2, 10} & set(source.seen.families) or not source.has("network and limits") or "socket" not in source.seen.calls:
+    if {2, 10} & set(source.seen.families) or not source.has(PARTS[2]) or "socket" not in source.seen.calls:
         return ""
     return (
         '[[seccomp.syscalls]]\nnames = ["socket"]\naction = "SCMP_ACT_ERRNO"\nerrnoRet = "EAFNOSUPPORT"\n'
