@@ -127,6 +127,7 @@ def _proven(wish: Wish, opts: dict[str, Any], source: Source) -> Source:
         status, refused, said = _replay(wish, opts, source)
         if status == wish.status and not refused:
             return _tightened(wish, opts, source)
+        words = f"it was refused {', '.join(refused)}" if refused else f"it ended with {status}"
         if attempt == _TRIES:
             break
         # It did something else than before, or failed for want of something that nobody is asked about: look again.
@@ -138,11 +139,10 @@ def _proven(wish: Wish, opts: dict[str, Any], source: Source) -> Source:
             )  # fmt: skip
         record.calls.update({name: record.calls.get(name, 1) for name in refused})
         seen = learn_record.merge(source.seen, record)
-        if refused or learn_record.kinds(seen) != learn_record.kinds(source.seen):
-            words = f"it was refused {', '.join(refused)}" if refused else "another run of it did more"
-        else:
+        more = learn_record.kinds(seen) != learn_record.kinds(source.seen)
+        if not refused and (attempt or not more):
             part = next(parts)
-            words = f"it ended with {status}; without the rules about {part}"
+            words += f"; without the rules about {part}"
             source = replace(source, given_up=(*source.given_up, part))
         source = replace(source, seen=seen)
     last = printable(said.strip().rpartition("\n")[2])
