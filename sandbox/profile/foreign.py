@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from sandbox import caps
 from sandbox.errors import SandboxError
 from sandbox.profile import calls
-from sandbox.profile.language import near
 from sandbox.profile.patterns import OPERATORS
 from sandbox.profile.policy import ACTIONS, ERRNO, PERMISSIVE
+from sandbox.profile.source import near
 
 _MAX_BYTES = 1 << 20
 _FLAGS = ("SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW")

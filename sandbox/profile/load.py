@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from sandbox import cache, linux, paths
 from sandbox.errors import SandboxError
-from sandbox.profile import calls, compile, foreign, language
+from sandbox.profile import calls, compile, foreign, language, source
 from sandbox.profile.kept import Profile
 
 _MAX_BYTES = 1 << 20
@@ -93,7 +93,7 @@ def _follow(path: str, text: str, files: list[str], above: tuple[str, ...]) -> P
             if not chosen:
                 looped = any(c in (path, *above) for c in candidates)
                 refuse(
-                    "it extends itself" if looped else "there is no profile of this name", language.near(word, names())
+                    "it extends itself" if looped else "there is no profile of this name", source.near(word, names())
                 )
             files.extend(candidates)
             found = (chosen, read(chosen))
@@ -168,7 +168,7 @@ def find(name: str) -> tuple[str, list[str]]:
             return tried[-1], tried
     raise SandboxError(
         "find profile", name, errno.ENOENT, "there is no profile of this name",
-        f"{language.near(name, names())}; `sbx profile list` shows all".lstrip("; "),
+        f"{source.near(name, names())}; `sbx profile list` shows all".lstrip("; "),
     )  # fmt: skip
 
 
@@ -215,12 +215,14 @@ def _code() -> list[str]:
             "compile",
             "foreign",
             "groups",
+            "kept",
             "language",
             "load",
+            "merging",
             "patterns",
             "policy",
+            "rules",
             "schema",
-            "kept",
-            "merging",
-        )
+            "source",
+        )  # fmt: skip
     ]
