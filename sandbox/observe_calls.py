@@ -36,7 +36,7 @@ _MAKING = (
 )
 
 # Calls that change what a path leads to: (argument with the folder's descriptor or -1, argument with the path), ...
-_CHANGES: "dict[str, tuple[tuple[int, int], ...]]" = {
+CHANGES: "dict[str, tuple[tuple[int, int], ...]]" = {
     "mkdir": ((-1, 0),), "mkdirat": ((0, 1),), "rmdir": ((-1, 0),), "unlink": ((-1, 0),), "unlinkat": ((0, 1),),
     "rename": ((-1, 0), (-1, 1)), "renameat": ((0, 1), (2, 3)), "renameat2": ((0, 1), (2, 3)), "link": ((-1, 1),),
     "linkat": ((2, 3),), "symlink": ((-1, 1),), "symlinkat": ((1, 2),), "mknod": ((-1, 0),), "mknodat": ((0, 1),),
@@ -46,7 +46,7 @@ _CHANGES: "dict[str, tuple[tuple[int, int], ...]]" = {
     "lremovexattr": ((-1, 0),),
 }  # fmt: skip
 _FOLLOWED = ("truncate", "chmod", "fchmodat", "chown", "utime", "utimes", "futimesat", "setxattr", "removexattr")
-_OF_DESCRIPTORS = ("fchmod", "fchown", "ftruncate", "fsetxattr", "fremovexattr")
+OF_DESCRIPTORS = ("fchmod", "fchown", "ftruncate", "fsetxattr", "fremovexattr")
 
 
 class Calls:
@@ -73,7 +73,7 @@ class Calls:
         """Call -> what reads its arguments."""
         found: dict[str, Callable[[str, int, Args], Facts]] = {
             **dict.fromkeys(("open", "openat", "openat2", "creat"), self._open),
-            **dict.fromkeys(_CHANGES, self._change), **dict.fromkeys(_OF_DESCRIPTORS, self._change_open),
+            **dict.fromkeys(CHANGES, self._change), **dict.fromkeys(OF_DESCRIPTORS, self._change_open),
             **dict.fromkeys(("execve", "execveat"), self._execute),
             **dict.fromkeys(("connect", "bind", "sendto"), self._address),
             **dict.fromkeys(("clone", "clone3", "fork", "vfork", "exit", "exit_group"), self._measure),
@@ -107,7 +107,7 @@ class Calls:
 
     def _change(self, name: str, pid: int, args: "Args") -> "Facts":
         found: Facts = []
-        for folder, path in _CHANGES[name]:
+        for folder, path in CHANGES[name]:
             follow = name in _FOLLOWED
             if name in ("fchownat", "utimensat"):
                 follow = not args[4 if name == "fchownat" else 3] & linux.AT_SYMLINK_NOFOLLOW

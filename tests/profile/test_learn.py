@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from images import Images
 from support import Sbx
 
-from sandbox import cgroup, filters, linux
+from sandbox import cgroup, filters, linux, observe_calls
 from sandbox.profile import calls, compile, learn_paths, learn_record, learn_write, load
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay", "seccomp", "notify")
@@ -313,6 +313,86 @@ def test_limits_where_there_are_control_groups(tmp_path: Path, monkeypatch: pyte
     base.write_text('extends = "default"\n[limits.memory]\nlimit = "32m"\n')
     path.write_text(learn_write.whole(learn_write.Source(load.effective(str(base))[0], "./small.toml", "app", seen)))
     assert load.effective(str(path))[0].settings["limits.memory.limit"] == 32 << 20
+
+
+# -- a command that means harm --
+
+NONSENSE = r"""
+import ctypes, os, random, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+numbers = [int(word) for word in sys.argv[1].split(",")]
+good = ctypes.create_string_buffer(b"/tmp/x\0" + bytes(range(1, 250)), 512)
+long = ctypes.create_string_buffer(b"/a" * 5000)
+edge = libc.mmap
+edge.restype = ctypes.c_long
+page = edge(None, 4096, 3, 0x22, -1, 0)
+ctypes.memmove(page + 4090, b"/tmp/y", 6)
+values = [0, 1, 2, 3, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 100, ctypes.addressof(good), ctypes.addressof(long),
+          page + 4090, page + 4096, 4095, 0x5413, 0o102, 0o1102, 0o20200002, 128, 110, 16, 5]
+os.chdir("/tmp")
+for seed in range(40):
+    pid = os.fork()
+    if pid == 0:
+        random.seed(seed)
+        for number in numbers:
+            arguments = [ctypes.c_ulong(random.choice(values)) for _ in range(6)]
+            libc.syscall(ctypes.c_long(number), *arguments)
+        os._exit(0)
+    os.waitpid(pid, 0)
+print("done")
+"""
+
+
+def test_arguments_that_are_nonsense(session_sbx: Sbx, tmp_path: Path) -> None:
+    """The keeper reads whatever it is pointed at, and goes on."""
+    table = calls.table(calls.machine())
+    names = [*observe_calls.CHANGES, *observe_calls.OF_DESCRIPTORS, "open", "openat", "openat2", "creat", "connect", "bind", "sendto", "socket",
+             "chroot", "kill", "tgkill", "setuid", "setresgid", "setgroups", "prctl", "capset", "execve", "execveat"]  # fmt: skip
+    numbers = ",".join(str(table[name]) for name in names if name in table)
+    script = tmp_path / "nonsense.py"
+    script.write_text(NONSENSE)
+    done = session_sbx(
+        "profile",
+        "learn",
+        "-v",
+        f"{script}:/nonsense.py:ro",
+        "--status",
+        "0",
+        "host:",
+        "python3",
+        "/nonsense.py",
+        numbers,
+        timeout=110,
+    )
+    assert (
+        "internal error" not in done.stderr and "keep container" not in done.stderr and "its keeper" not in done.stderr
+    )
+    assert "done" in done.stderr
+
+
+def test_memory_that_changes_while_it_is_read(session_sbx: Sbx, tmp_path: Path) -> None:
+    """What is refused stays so, whatever a thread writes to where the arguments point."""
+    script = tmp_path / "race.py"
+    script.write_text(
+        "import ctypes, threading, time\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "name = ctypes.create_string_buffer(b'/tmp/aaaaaaaa', 64)\n"
+        "end = time.monotonic() + 1\n"
+        "def change():\n"
+        "    while time.monotonic() < end:\n"
+        "        ctypes.memmove(name, b'/etc/shadow\\0', 12); ctypes.memmove(name, b'x' * 63, 63)\n"
+        "threading.Thread(target=change).start()\n"
+        "made = 0\n"
+        "while time.monotonic() < end:\n"
+        "    libc.open(name, 0)\n"
+        "    made += libc.mount(name, name, name, 0, name) == 0\n"
+        "print('mounted', made)\n"
+    )
+    done = session_sbx("profile", "learn", "-v", f"{script}:/race.py:ro", "host:", "python3", "/race.py")
+    assert "mounted 0" in done.stderr, done
+    assert tomli.loads(done.stdout)["extends"] == "default"
+    assert "# Refused then, and refused now: mount." in done.stdout
 
 
 # -- several runs --
