@@ -1,5 +1,6 @@
 """`sbx generate systemd`: a unit that starts a container with the machine or the login.  (cold)"""
 
+import json
 import os
 import sys
 from typing import Any
@@ -26,7 +27,7 @@ Type=simple
 ExecStop={sbx} stop --ignore --time {seconds} {name}
 {after_stop}Restart={restart}
 TimeoutStopSec={patience}
-KillMode=mixed
+{start_timeout}KillMode=mixed
 Delegate=yes
 
 [Install]
@@ -54,22 +55,28 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     policy = opts["restart_policy"] or known.about.get("restart", ("no", 0))[0]
     policy = "on-failure" if policy == "no" and not opts["restart_policy"] else compose.restart_policy(policy)[0]
     seconds = int(float(opts["time"] or known.about.get("stop_timeout", 10)))
-    unit = f"container-{known.name}.service"
+    if opts["template"] and not opts["new"]:
+        raise SandboxError("make unit for", known.name, detail="a template makes containers anew: --new")
+    name = f"{known.name}-%i" if opts["template"] else known.name
+    unit = f"{opts['container_prefix']}{opts['separator']}{known.name}{'@' if opts['template'] else ''}.service"
+    if "/" in unit or not unit.isprintable():
+        raise SandboxError("make unit for", known.name, detail=f"`{unit}` can be no unit's name")
     program = _word(os.path.abspath(_program()))
     relations = [f"{key.capitalize()}={one}\n" for key in ("wants", "after", "requires") for one in opts[key]]
     if any("\n" in line[:-1] for line in relations):
         raise SandboxError("make unit for", known.name, detail="a newline in the name of a unit")
     restart = _RESTART[policy] + (f"\nRestartSec={float(opts['restart_sec']):g}" if opts["restart_sec"] else "")
     text = _UNIT.format(
-        name=known.name, sbx=program, seconds=seconds, restart=restart, patience=seconds + 20,
+        name=name, sbx=program, seconds=seconds, restart=restart, patience=seconds + 20,
+        start_timeout=f"TimeoutStartSec={float(opts['start_timeout']):g}\n" if opts["start_timeout"] else "",
         relations="".join(relations), environment=_environment(opts["env"]),
-        start=f"{program} {_creation(known)}" if opts["new"] else f"{program} start --attach {known.name}",
-        after_stop=f"ExecStopPost={program} rm --force --ignore {known.name}\n" if opts["new"] else "",
+        start=f"{program} {_creation(known, name)}" if opts["new"] else f"{program} start --attach {known.name}",
+        after_stop=f"ExecStopPost={program} rm --force --ignore {name}\n" if opts["new"] else "",
     )  # fmt: skip
     if not opts["no_header"]:
         text = _HEADER.format(name=known.name, unit=unit) + text
     if not opts["files"]:
-        sys.stdout.write(text)
+        sys.stdout.write(json.dumps({unit.removesuffix(".service"): text}, indent=2) + "\n" if opts["format"] else text)
         return 0
     try:
         with open(unit, "x", encoding="utf-8", errors="surrogateescape") as file:
@@ -80,7 +87,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     return 0
 
 
-def _creation(known: state.Known) -> str:
+def _creation(known: state.Known, name: str) -> str:
     """The command line that the container was made by, for the foreground, with its name."""
     argv = [str(word) for word in known.about.get("argv", ())]
     argv = argv[1:] if argv[:1] == ["container"] else argv
@@ -94,7 +101,7 @@ def _creation(known: state.Known) -> str:
         assert not isinstance(found, int)
         parsed = found
     given, operands = parsed
-    words = ["run", f"--name={known.name}", "--replace"]
+    words = ["run", "--replace"]
     if not given["network"]:
         words.append(f"--network={known.about['network']}")  # what SBX_NETWORK said then
     for option in options.RUN:
@@ -107,7 +114,7 @@ def _creation(known: state.Known) -> str:
             if value is True
             else [f"{flag}={one}" for one in (value if option.kind == options.LIST else [value])]
         )
-    return " ".join(map(_word, [*words, *operands]))
+    return " ".join([_word(words[0]), f"--name={name}", *map(_word, [*words[1:], *operands])])
 
 
 def _word(text: str) -> str:

@@ -130,13 +130,15 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         source = Layer("", -1, "", "", pieces)
         layer, _ = store.keep_layer(source, "" if opts["quiet"] else "read archive", must_end=True)
         now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        system, architecture, _ = manifest.machine()
+        ours = manifest.machine()
+        system, architecture, variant = (opts[key] or ours[at] for at, key in enumerate(("os", "arch", "variant")))
         comment = opts["message"] or f"imported from {'stdin' if operands[0] == '-' else os.path.basename(operands[0])}"
         config_raw = dumps(
             {
                 "created": now,
                 "architecture": architecture,
                 "os": system,
+                **({"variant": variant} if variant else {}),
                 "config": inner,
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
                 "history": [{"created": now, "created_by": "sbx import", "comment": comment}],

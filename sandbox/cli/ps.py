@@ -13,6 +13,10 @@ _COLUMNS = (
     ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "Created"), ("STATUS", "Status"),
     ("PORTS", "Ports"), ("NAMES", "Names"),
 )  # fmt: skip
+_NAMESPACES = (
+    ("CONTAINER ID", "ID"), ("NAMES", "Names"), ("PID", "Pid"), ("CGROUPNS", "CGROUPNS"), ("IPC", "IPC"), ("MNT", "MNT"),
+    ("NET", "NET"), ("PIDNS", "PIDNS"), ("USERNS", "USERNS"), ("UTS", "UTS"),
+)  # fmt: skip
 _KEYS = {
     "command": "Command", "created": "", "id": "Id", "image": "Image", "names": "Names", "runningfor": "", "size": "Size",
     "status": "Status",
@@ -64,6 +68,8 @@ def _list(opts: dict[str, Any]) -> int:
         print(json_text([rows.document(known) for known in found]))
         return 0
     cells = [rows.cells(known, full=opts["no_trunc"], size=opts["size"] or "Size" in opts["format"]) for known in found]
+    if opts["ns"]:
+        cells = [{**cell, **rows.namespaces(int(cell["Pid"]))} for cell in cells]
     key = _KEYS.get(opts["sort"], "")
     if key:
         cells.sort(key=lambda cell: str(cell[key]))
@@ -76,6 +82,8 @@ def _list(opts: dict[str, Any]) -> int:
         return 0
     from sandbox.cli.rows import table
 
-    columns = (*_COLUMNS, ("SIZE", "Size")) if opts["size"] else _COLUMNS
+    columns: tuple[tuple[str, str], ...] = _NAMESPACES if opts["ns"] else _COLUMNS
+    columns += (("POD ID", "Pod"), ("PODNAME", "PodName")) if opts["pod"] else ()
+    columns += (("SIZE", "Size"),) if opts["size"] else ()
     table(columns, cells, heading=not opts["noheading"])
     return 0

@@ -2,6 +2,7 @@
 
 import datetime
 import fnmatch
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -84,9 +85,32 @@ def cells(known: state.Known, *, full: bool = False, size: bool = False) -> dict
         "Mounts": "",
         "Size": "",
     }
+    pod = about.get("pod") or (known.id if about.get("pod_name") else "")
+    row["Pod"] = pod if full else pod[:12]
+    row["PodName"] = state.read(f"{known.parent}/{pod}", "about").get("pod_name", "") if pod else ""
     if size:
         row["Size"] = human_size(written(known))
     return row
+
+
+def namespaces(pid: int) -> dict[str, str]:
+    """The numbers of the namespaces of a process, by podman's names for them; empty for those that can not be read."""
+    kinds = {
+        "CGROUPNS": "cgroup",
+        "IPC": "ipc",
+        "MNT": "mnt",
+        "NET": "net",
+        "PIDNS": "pid",
+        "USERNS": "user",
+        "UTS": "uts",
+    }
+    found = {}
+    for name, kind in kinds.items():
+        try:
+            found[name] = os.readlink(f"/proc/{pid}/ns/{kind}").partition("[")[2].rstrip("]") if pid else ""
+        except OSError:
+            found[name] = ""
+    return found
 
 
 def ports_text(about: dict[str, Any]) -> str:
@@ -100,8 +124,6 @@ def ports_text(about: dict[str, Any]) -> str:
 
 def written(known: state.Known) -> int:
     """Bytes on disk of what the container has written; folders of subordinate ids that are closed to us count as empty."""
-    import os
-
     total = 0
     for folder, _, files in os.walk(f"{known.directory}/upper"):
         for name in files:

@@ -54,7 +54,12 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "mount": Verb(
         "sandbox.cli.mount:main", "Mount the roots of stopped containers, inside `sbx unshare`.", group="Containers",
-        options=(Option("-a --all", FLAG, "", "Of all containers."),), operands="[CONTAINER...]", most=-1,
+        options=(
+            Option("-a --all", FLAG, "", "Of all containers."), Option("-l --latest", FLAG, "", "Of the one that was made last."),
+            Option("--format", VALUE, "FORMAT", "Of the list: json.", choices=("json",), group="Output"),
+            Option("--no-trunc", FLAG, "", "Do not shorten ids.", group="Output"),
+        ),
+        operands="[CONTAINER...]", most=-1,
         about="Prints where. Without operands it lists what is mounted. What is mounted goes with the `sbx unshare`; a "
         "container must not be started meanwhile.",
         examples=(("sbx unshare sh -c 'ls $(sbx mount web)/etc'", ""),),

@@ -27,6 +27,9 @@ VERBS: "Final[dict[str, Verb]]" = {
                 "-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`.", group="Image"
             ),
             Option("-m --message", VALUE, "TEXT", "Comment for the image's history.", group="Image"),
+            Option("--arch", VALUE, "ARCH", "Whose machine it is for; this one's if not given.", group="Image"),
+            Option("--os", VALUE, "OS", "Its system.", group="Image"),
+            Option("--variant", VALUE, "VARIANT", "Its variant, such as v7 of arm.", group="Image"),
             QUIET,
         ),
         operands="FILE|- [NAME]", least=1, most=2,

@@ -221,7 +221,9 @@ def test_unit_that_makes_it_anew(sbx_in, tmp_path):
     assert unit["ExecStop"].endswith(" stop --ignore --time 1 web")
     assert "db.service" in sbx_in.out("generate", "systemd", "--new", "--no-header", "--wants", "db.service", "web")
     start = unit["ExecStart"]
-    assert "--rm" not in start and "-d" not in shlex.split(start) and " --name=web --replace --network=none " in start
+    assert (
+        "--rm" not in start and "-d" not in shlex.split(start) and " run --name=web --replace --network=none " in start
+    )
     # As systemd reads it: escapes in quotes, then specifiers and variables.
     words = [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(start)]
     words = [word.encode().decode("unicode_escape") if "\\x" in word else word for word in words]
@@ -236,6 +238,48 @@ def test_unit_that_makes_it_anew(sbx_in, tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143
         process.stdout.close()
+
+
+def test_units_of_other_names(sbx_in):
+    sbx_in("create", "--name", "web", sbx_in.image, "true")
+    unit = unit_of(sbx_in, "--new", "--template", "--start-timeout", "5", "web")
+    assert " run --name=web-%i --replace " in unit["ExecStart"] and unit["ExecStopPost"].endswith(" web-%i")
+    assert unit["TimeoutStartSec"] == "5"
+    found = json.loads(
+        sbx_in.out("generate", "systemd", "--format", "json", "--container-prefix", "sbx", "--separator", "_", "web")
+    )
+    assert list(found) == ["sbx_web"] and "ExecStart=" in found["sbx_web"]
+    assert "--new" in sbx_in("generate", "systemd", "--template", "web", code=125).stderr
+    assert (
+        "can be no unit's name" in sbx_in("generate", "systemd", "--container-prefix", "../x", "web", code=125).stderr
+    )
+
+
+def test_ps_of_namespaces_and_pods(sbx_in):
+    sbx_in("pod", "create", "--name", "p")
+    sbx_in("run", "-d", "--pod", "p", "--name", "c", sbx_in.image, "sh", "-c", IDLE)
+    sbx_in("run", "-d", "--name", "alone", sbx_in.image, "sh", "-c", IDLE)
+    try:
+        heading, *lines = sbx_in.out("ps", "--ns").splitlines()
+        assert heading.split() == "CONTAINER ID NAMES PID CGROUPNS IPC MNT NET PIDNS USERNS UTS".split()
+        of = {line.split()[1]: line.split() for line in lines}
+        assert of["c"][6] != of["alone"][6] and of["c"][6].isdecimal()
+        pid = int(of["alone"][2])
+        assert f"net:[{of['alone'][6]}]" == os.readlink(f"/proc/{pid}/ns/net")
+        names = dict(line.split(" ") for line in sbx_in.out("ps", "--format", "{{.Names}} {{.PodName}}").splitlines())
+        assert names["c"] == "p" and names["alone"] == ""
+        assert "PODNAME" in sbx_in.out("ps", "--pod").splitlines()[0]
+    finally:
+        sbx_in("pod", "rm", "-f", "p")
+
+
+def test_import_for_another_machine(sbx, tmp_path):
+    (tmp_path / "f").touch()
+    subprocess.run(["tar", "-C", str(tmp_path), "-cf", str(tmp_path / "t.tar"), "f"], check=True)
+    sbx("import", "-q", "--arch", "arm", "--variant", "v7", "--os", "linux", tmp_path / "t.tar", "localhost/other")
+    found = json.loads(sbx("image", "inspect", "localhost/other").stdout)[0]
+    assert (found["Architecture"], found["Os"]) == ("arm", "linux")
+    assert "arm" in sbx("run", "localhost/other", "true").stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/bin/systemd-analyze"), reason="systemd-analyze is not installed")
