@@ -208,21 +208,5 @@ def _trusted(path: str, status: os.stat_result) -> None:
 def _code() -> list[str]:
     """The tables and the compiler themselves: a new version of sbx makes old results stale."""
     here = os.path.dirname(os.path.abspath(__file__))
-    return [
-        f"{here}/{name}.py"
-        for name in (
-            "calls",
-            "compile",
-            "foreign",
-            "groups",
-            "kept",
-            "language",
-            "load",
-            "merging",
-            "patterns",
-            "policy",
-            "rules",
-            "schema",
-            "source",
-        )  # fmt: skip
-    ]
+    names = "calls compile foreign groups kept language load merging patterns policy rules schema source"
+    return [f"{here}/{name}.py" for name in names.split()]
