@@ -94,13 +94,12 @@ class Streams:
         wanted = dict.fromkeys(() if self.paused else self.sources, _POLLIN)
         if self.typed and self.input >= 0:
             wanted[self.input] = wanted.get(self.input, 0) | _POLLOUT
-        if wanted == self._watched:
-            return
-        for fd in self._watched.keys() - wanted.keys():
-            poll.unregister(fd)
-        for fd, events in wanted.items():
-            poll.register(fd, events)
-        self._watched = wanted
+        if wanted != self._watched:
+            for fd in self._watched.keys() - wanted.keys():
+                poll.unregister(fd)
+            for fd, events in wanted.items():
+                poll.register(fd, events)
+            self._watched = wanted
         for fd in self._dead:
             os.close(fd)
         self._dead = []

@@ -450,3 +450,12 @@ def test_stats_options(sbx_in):
     assert sbx_in.out("stats", "--no-stream", "--format", "{{.Name}}") == ""
     assert sbx_in.out("stats", "-a", "--no-stream", "--no-trunc", "--format", "{{.ID}} {{.PIDs}}") == f"{id_} 0\n"
     assert "Traceback" not in sbx_in("stats", "-i", "soon", code=125).stderr
+
+
+@pytest.mark.parametrize("typed", ["", "in\n", "without newline", "x" * 300000])
+def test_the_end_of_the_input_arrives(sbx_in, typed):
+    """Of a pipe: in the foreground by name, and when it is started again."""
+    done = sbx_in.sbx("run", "-i", "--name", "c", sbx_in.image, "sh", "-c", "cat; echo end", input=typed, timeout=20)
+    assert (done.returncode, done.stdout) == (0, f"{typed}end\n")
+    done = sbx_in.sbx("start", "-ai", "c", input=typed, timeout=20)
+    assert (done.returncode, done.stdout) == (0, f"{typed}end\n")
