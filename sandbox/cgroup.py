@@ -47,6 +47,7 @@ _TRIES = 50
 def controllers(resources: "dict[str, Any]") -> "set[str]":
     """The controllers that these limits need."""
     wanted = {_CONTROLLERS[key] for key in resources if key in _CONTROLLERS}
+    wanted |= {name.partition(".")[0] for name in resources.get("unified", ())}
     cpu = resources.get("cpu", {})
     if "cpus" in cpu or "mems" in cpu:
         wanted.add("cpuset")
@@ -77,8 +78,11 @@ def files(resources: "dict[str, Any]") -> "list[tuple[str, str]]":
     block = resources.get("blockIO", {})
     if "weight" in block:
         result.append(("io.weight", f"default {1 + (block['weight'] - 10) * 9999 // 990}"))
+    for entry in block.get("weightDevice", ()):
+        result.append(("io.weight", f"{entry['major']}:{entry['minor']} {1 + (entry['weight'] - 10) * 9999 // 990}"))
     for key, word in _RATES:
         result += [("io.max", f"{d['major']}:{d['minor']} {word}={d['rate']}") for d in block.get(key, ())]
+    result += resources.get("unified", {}).items()  # as they were given, over what the others say
     return result
 
 

@@ -47,6 +47,8 @@ def resources(opts: "Options", base: "dict[str, Any]") -> "dict[str, Any]":
     pids = _number(opts, "pids_limit", -1, 1 << 40)
     if pids is not None:
         found["pids"] = {"limit": pids or -1}
+    if opts.get("cgroup_conf"):
+        found["unified"] = {**found.get("unified", {}), **_files(opts["cgroup_conf"])}
     memory = found.get("memory", {})
     if memory.get("swap", -1) >= 0 and not 0 <= memory.get("limit", -1) <= memory["swap"]:
         raise SandboxError(
@@ -101,16 +103,40 @@ def _cpu(opts: "Options") -> "dict[str, Any]":
     return found
 
 
+def _files(texts: "list[str]") -> "dict[str, str]":
+    """`--cgroup-conf FILE=VALUE`: OCI's `unified`."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        plain = set(name) <= set("abcdefghijklmnopqrstuvwxyz_.") and "." in name[1:-1]
+        if not equals or not value.isprintable() or not plain or name.startswith("cgroup."):
+            raise SandboxError("read --cgroup-conf", text, EINVAL, hint="a file and its value, such as memory.high=64M")
+        found[name] = value
+    return found
+
+
 def _block(opts: "Options") -> "dict[str, Any]":
     found: dict[str, Any] = {}
     weight = _number(opts, "blkio_weight", 10, 1000)
     if weight is not None:
         found["weight"] = weight
+    weights = [_weight(text) for text in opts.get("blkio_weight_device") or ()]
+    if weights:
+        found["weightDevice"] = weights
     for name, key in _RATES.items():
         entries = [_device(text, "--" + name.replace("_", "-"), name.endswith("bps")) for text in opts.get(name) or ()]
         if entries:
             found[key] = entries
     return found
+
+
+def _weight(text: str) -> "dict[str, int]":
+    """`--blkio-weight-device DEVICE:WEIGHT`."""
+    found = _device(text, "--blkio-weight-device", in_bytes=False)
+    weight = found.pop("rate")
+    if not 10 <= weight <= 1000:
+        raise SandboxError("read --blkio-weight-device", text, EINVAL, hint="a weight from 10 to 1000")
+    return {**found, "weight": weight}
 
 
 def _device(text: str, option: str, in_bytes: bool) -> "dict[str, int]":
@@ -124,7 +150,7 @@ def _device(text: str, option: str, in_bytes: bool) -> "dict[str, int]":
     if found.st_mode & 0o170000 != 0o060000:  # S_IFBLK; the module `stat` costs too much
         raise SandboxError(f"read {option}", path, ENODEV, detail="it is not a block device")
     if not in_bytes and not (rate.isascii() and rate.isdecimal() and len(rate) < 20):
-        raise SandboxError(f"read {option}", text, EINVAL, hint="operations per second, a number")
+        raise SandboxError(f"read {option}", text, EINVAL, hint="a number after the colon")
     number = values.size(rate, option) if in_bytes else int(rate)
     return {"major": os.major(found.st_rdev), "minor": os.minor(found.st_rdev), "rate": number}
 

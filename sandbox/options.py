@@ -137,6 +137,8 @@ LIMITS = group(
     Option("--cpuset-mems", VALUE, "LIST", "Memory nodes to use."),
     Option("--pids-limit", VALUE, "NUMBER", "Most processes and threads; -1 for no limit."),
     Option("--blkio-weight", VALUE, "NUMBER", "Weight for the disks, 10 to 1000."),
+    Option("--blkio-weight-device", LIST, "DEVICE:WEIGHT", "Weight for one disk, such as /dev/sda:200."),
+    Option("--cgroup-conf", LIST, "FILE=VALUE", "Any other file of its control group, such as memory.high=64M."),
     Option("--device-read-bps", LIST, "DEVICE:RATE", "Most bytes read from a disk in a second, such as /dev/sda:1mb."),
     Option("--device-write-bps", LIST, "DEVICE:RATE", "Most bytes written."),
     Option("--device-read-iops", LIST, "DEVICE:RATE", "Most read operations in a second."),
@@ -179,6 +181,7 @@ RUN = (
         "Terminal",
         Option("-i --interactive", FLAG, "", "Keep standard input open; without it the command reads /dev/null."),
         Option("-t --tty", FLAG, "", "Give the command a terminal of its own."),
+        Option("-a --attach", LIST, "STREAM", "Only stdin, stdout or stderr; all but stdin if not given."),
         Option("--detach-keys", VALUE, "KEYS", "With --name: keys that detach; empty for none.", default=DETACH_KEYS),
         Option(
             "--sig-proxy", VALUE, "BOOL", "With --name: pass signals on to the command.", choices=("true", "false"),

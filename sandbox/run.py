@@ -82,7 +82,11 @@ def main(opts: "Options", operands: "list[str]") -> int:
         if "dev.sbx.log" in spec["annotations"]:
             status = _live(spec, bpf, container, opts)
         else:
-            status = launch.run(spec, bpf, container)
+            silenced = _silence(opts["attach"])
+            try:
+                status = launch.run(spec, bpf, container)
+            finally:
+                _give_back(silenced)
     finally:
         if "dev.sbx.volumes" in spec["annotations"] and not os.path.isdir(container.directory):
             cold.call("sandbox.life.volumes:sweep")  # those that were for it alone
@@ -117,9 +121,11 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
         return 0
     from sandbox import attach
 
+    silenced = _silence(opts["attach"])
     status = attach.follow(
         container.directory, stdin=opts["interactive"], keys=opts["detach_keys"], proxy=opts["sig_proxy"] != "false"
     )
+    _give_back(silenced)
     container.refused = (state.read(container.directory, "ended") or {}).get("refused", [])
     return status
 
@@ -139,6 +145,24 @@ def _refuse(opts: "Options") -> None:
         raise SandboxError("run", "--restart", detail="--rm removes what should be started again")
 
 
+def _silence(attach: "list[str]") -> "list[tuple[int, int]]":
+    """With --attach: /dev/null for the streams that were not named, until they are given back: (descriptor, its copy)."""
+    silenced = []
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        if attach and name not in attach:
+            silenced.append((fd, os.dup(fd)))
+            null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, fd)
+            os.close(null)
+    return silenced
+
+
+def _give_back(silenced: "list[tuple[int, int]]") -> None:
+    for fd, saved in silenced:
+        os.dup2(saved, fd)
+        os.close(saved)
+
+
 def _spelled_out(opts: "Options") -> "Options":
     """--arch, --os and --variant as --platform; --rmi as --rm too."""
     parts = (opts["os"], opts["arch"], opts["variant"])
@@ -151,6 +175,12 @@ def _spelled_out(opts: "Options") -> "Options":
             **opts,
             "platform": f"{opts['os'] or 'linux'}/{arch}" + (f"/{opts['variant']}" if opts["variant"] else ""),
         }
+    if opts["attach"]:
+        names = [name.lower() for name in opts["attach"]]
+        if opts["detach"] or not set(names) <= {"stdin", "stdout", "stderr"}:
+            why = "not with --detach" if opts["detach"] else ""
+            raise SandboxError("read --attach", opts["attach"][0], EINVAL, why, "stdin, stdout or stderr")
+        opts = {**opts, "attach": names, "interactive": opts["interactive"] or "stdin" in names}
     if opts["rmi"]:
         if opts["detach"]:
             raise SandboxError("run", "--rmi", EINVAL, detail="with --detach nobody waits for its end")

@@ -87,7 +87,7 @@ def cells(known: state.Known, *, full: bool = False, size: bool = False) -> dict
     }
     pod = about.get("pod") or (known.id if about.get("pod_name") else "")
     row["Pod"] = pod if full else pod[:12]
-    row["PodName"] = state.read(f"{known.parent}/{pod}", "about").get("pod_name", "") if pod else ""
+    row["PodName"] = (state.read(f"{known.parent}/{pod}", "about") or {}).get("pod_name", "") if pod else ""
     if size:
         row["Size"] = human_size(written(known))
     return row

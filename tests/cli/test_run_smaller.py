@@ -42,6 +42,33 @@ def test_rootfs(session_sbx, busybox_rootfs):
     assert "open root file system" in session_sbx("run", "--rootfs", "/no/such", "true").stderr
 
 
+@pytest.mark.parametrize("more", [(), ("--name", "c")])
+def test_attach(sbx, busybox_rootfs, more, no_leftovers):
+    def run(*options, **rest):
+        done = sbx(
+            "run",
+            *options,
+            *more,
+            f"rootfs:{busybox_rootfs}",
+            "sh",
+            "-c",
+            "cat; echo out; echo err >&2; exit 3",
+            **rest,
+        )
+        sbx("rm", "-f", "c")
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("-a", "stdout", input="x") == (3, "out\n", "")
+    assert run("--attach=STDERR", input="x") == (3, "", "err\n")
+    assert run("-a", "stdin", "-a", "stdout", input="in ") == (3, "in out\n", "")
+    assert run(input="x") == (3, "out\n", "err\n")
+    code, out, err = run("-a", "stdout", "-v", "/no/such:/x")
+    assert (code, out) == (125, "") and "open volume source" in err
+    code, out, err = run("-a", "stdin", "--entrypoint", "/no/such")
+    assert (code, out) == (127, "") and "execute `/no/such`" in err
+    assert "read --attach `all`" in run("-a", "all")[2] and "not with --detach" in run("-d", "-a", "stdout")[2]
+
+
 @pytest.fixture
 def stored(sbx, busybox_oci, tmp_path):
     """Name of an image of the store, which names the volume /data."""

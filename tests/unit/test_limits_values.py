@@ -40,6 +40,13 @@ MAPS = {"uid": [(0, 1000, 1)], "gid": [(0, 1000, 1)]}
         ({"pids_limit": "0"}, {"pids": {"limit": -1}}, [("pids.max", "max")]),
         ({"blkio_weight": "1000"}, {"blockIO": {"weight": 1000}}, [("io.weight", "default 10000")]),
         ({"blkio_weight": "10"}, {"blockIO": {"weight": 10}}, [("io.weight", "default 1")]),
+        (
+            {"memory": "64m", "cgroup_conf": ["memory.high=50M", "io.latency=8:0 target=1"]},
+            {"memory": {"limit": 64 << 20, "swap": 128 << 20}, "unified": {"memory.high": "50M", "io.latency": "8:0 target=1"}},
+            [
+                ("memory.max", str(64 << 20)), ("memory.swap.max", str(64 << 20)), ("memory.high", "50M"), ("io.latency", "8:0 target=1")
+            ],
+        ),
     ],
 )  # fmt: skip
 def test_meaning(opts, found, written):
@@ -71,6 +78,11 @@ def test_options_change_what_the_profile_says():
         ({"pids_limit": "-2"}, "read --pids-limit"),
         ({"pids_limit": "--1"}, "read --pids-limit"),
         ({"blkio_weight": "5"}, "read --blkio-weight"),
+        ({"cgroup_conf": ["memory.high"]}, "read --cgroup-conf"),
+        ({"cgroup_conf": ["../memory.high=1"]}, "read --cgroup-conf"),
+        ({"cgroup_conf": ["cgroup.procs=1"]}, "read --cgroup-conf"),
+        ({"cgroup_conf": ["memory.high=1\n2"]}, "read --cgroup-conf"),
+        ({"blkio_weight_device": ["/dev/null:20"]}, "read --blkio-weight-device"),
         ({"device_read_bps": ["sda:1m"]}, "read --device-read-bps"),
         ({"device_write_iops": ["/dev/null:1"]}, "read --device-write-iops"),
     ],
@@ -101,6 +113,7 @@ def test_any_text_is_a_limit_or_an_error_of_ours(name, text):
         ({"cpu": {"shares": 5, "cpus": "0"}}, {"cpu", "cpuset"}),
         ({"cpu": {"mems": "0"}}, {"cpuset"}),
         ({"blockIO": {"weight": 10}, "pids": {"limit": 1}}, {"io", "pids"}),
+        ({"unified": {"memory.high": "1", "io.latency": ""}}, {"memory", "io"}),
         ({}, set()),
     ],
 )

@@ -49,11 +49,12 @@ def no_groups() -> bool:
 def test_all_values(limited):
     disk = os.stat("/").st_dev
     name = Path(f"/sys/dev/block/{os.major(disk)}:{os.minor(disk)}").resolve().name
-    script = """cd /sys/fs/cgroup; for f in memory.max memory.swap.max memory.low cpu.max cpu.weight cpuset.cpus pids.max; do
+    script = """cd /sys/fs/cgroup; for f in memory.max memory.swap.max memory.low cpu.max cpu.weight cpuset.cpus pids.max memory.high; do
         [ -e $f ] && echo $f $(cat $f); done; cat io.max; cat /proc/self/cgroup"""
     done = limited(
         script, "-m", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "--cpus", "0.5", "--cpu-shares", "2048",
         "--cpuset-cpus", "0", "--pids-limit", "50", "--device-write-bps", f"/dev/{name}:1mb",
+        "--cgroup-conf", "memory.high=48M",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if "." in line)
@@ -61,7 +62,7 @@ def test_all_values(limited):
     assert swap == "33554432"
     assert found == {
         "memory.max": "67108864", "memory.low": "33554432", "cpu.max": "50000 100000", "cpu.weight": "79",
-        "cpuset.cpus": "0", "pids.max": "50",
+        "cpuset.cpus": "0", "pids.max": "50", "memory.high": "50331648",
     }  # fmt: skip
     assert f"{os.major(disk)}:{os.minor(disk)} rbps=max wbps=1048576 riops=max wiops=max" in done.stdout
     assert done.stdout.splitlines()[-1] == "0::/"
