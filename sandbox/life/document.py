@@ -45,6 +45,8 @@ def document(known: state.Known) -> dict[str, Any]:
         "ImageName": about.get("image", ""),
         "Name": known.name,
         "RestartCount": about.get("restarts", 0),
+        "Pod": about.get("pod", ""),
+        "Dependencies": list(about.get("needs", ())),
         "Driver": spec.get("annotations", {}).get("dev.sbx.storage", ""),
         "MountLabel": "",
         "ProcessLabel": "",
@@ -66,6 +68,7 @@ def document(known: state.Known) -> dict[str, Any]:
             "Annotations": {k: v for k, v in spec.get("annotations", {}).items() if not k.startswith("dev.sbx.")},
             "StopSignal": about.get("stop_signal") or "SIGTERM",
             "StopTimeout": about.get("stop_timeout", 10),
+            "CreateCommand": ["sbx", *about.get("argv", ())],
             **_healthcheck(about),
         },
         "HostConfig": {

@@ -259,6 +259,9 @@ def test_ps_of_namespaces_and_pods(sbx_in):
     sbx_in("pod", "create", "--name", "p")
     sbx_in("run", "-d", "--pod", "p", "--name", "c", sbx_in.image, "sh", "-c", IDLE)
     sbx_in("run", "-d", "--name", "alone", sbx_in.image, "sh", "-c", IDLE)
+    found = json.loads(sbx_in.out("inspect", "c"))[0]
+    assert found["Pod"] in found["Dependencies"] and len(found["Pod"]) == 64
+    assert found["Config"]["CreateCommand"][:5] == ["sbx", "run", "-d", "--pod", "p"]
     try:
         heading, *lines = sbx_in.out("ps", "--ns").splitlines()
         assert heading.split() == "CONTAINER ID NAMES PID CGROUPNS IPC MNT NET PIDNS USERNS UTS".split()
