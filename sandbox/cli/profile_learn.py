@@ -16,7 +16,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         )
     if opts["merge"] and not opts["output"]:
         raise UsageError("profile learn", "--merge", detail="it needs -o FILE, to which it adds")
-    base = opts["base"] or "default"
+    base = opts["base"]
     if "/" not in base and base.endswith(".toml"):
         base = f"./{base}"
     output = opts["output"]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -29,7 +30,7 @@ class Wish:
 
     opts: dict[str, Any]  # of `run`
     operands: list[str]
-    base: str  # name or path of a profile
+    base: str  # name or path of a profile; "" is that of the file that is added to, or `default`
     output: str  # "" is standard output
     runs: int
     status: int  # that the command is to end with
@@ -46,8 +47,14 @@ def learn(wish: Wish) -> None:
 
     The profile is in its place only when it has passed.
     """
+    seen, before = _known(wish)
+    wish = replace(wish, base=wish.base or _path_of(before, wish.output) or "default")
     base, extends = _base(wish)
-    seen = _known(wish)
+    if before not in ("", extends) and not wish.force:
+        raise SandboxError(
+            "merge profile", wish.output, errno.EEXIST, f"it extends `{before}`, and --from says `{extends}`", "--force replaces that",
+        )  # fmt: skip
+    seen = replace(seen, commands=sorted({*seen.commands, wish.command}))
     opts = {**{option.dest: option.blank() for option in RUN}, **wish.opts}
     longest = 0.0
     for number in range(wish.runs):
@@ -60,7 +67,7 @@ def learn(wish: Wish) -> None:
         longest = max(longest, time.monotonic() - began)
     if not opts["timeout"] and "process.timeout" not in base.settings:
         opts["timeout"] = f"{max(_LEAST_PATIENCE, _PATIENCE * longest):.0f}"
-    source = _proven(wish, opts, Source(base, extends, wish.command, seen))
+    source = _proven(wish, opts, Source(base, extends, seen))
     content = learn_write.whole(source)
     if wish.output:
         _put(wish.output, content)
@@ -83,20 +90,29 @@ def _base(wish: Wish) -> tuple[Profile, str]:
     return base, extends
 
 
-def _known(wish: Wish) -> Record:
-    """What the file that is written has from earlier runs; SandboxError when it is there and nobody said what to do."""
+def _known(wish: Wish) -> tuple[Record, str]:
+    """What the file that is written has from earlier runs, and what it extends; SandboxError when it is there and nobody
+    said what to do."""
     if not wish.output or not os.path.lexists(wish.output):
         folder = os.path.dirname(os.path.abspath(wish.output))
         if wish.output and not os.access(folder, os.W_OK):
             code = errno.EACCES if os.path.isdir(folder) else errno.ENOENT
             raise SandboxError("write profile", wish.output, code)
-        return Record()
+        return Record(), ""
     if wish.merge:
-        return learn_record.read(wish.output, load.read(wish.output), force=wish.force)
+        text = load.read(wish.output)
+        record = learn_record.read(wish.output, text, force=wish.force)
+        before = re.search(r'^extends = "([^"\\]+)"$', text, re.MULTILINE)
+        return record, before[1] if before else ""
     if not wish.force:
         hint = "--merge adds to it, --force replaces it"
         raise SandboxError("write profile", wish.output, errno.EEXIST, hint=hint)
-    return Record()
+    return Record(), ""
+
+
+def _path_of(word: str, output: str) -> str:
+    """The profile that the word of `extends` in the file `output` means, for --from."""
+    return os.path.join(os.path.dirname(os.path.abspath(output)), word[2:]) if word.startswith("./") else word
 
 
 def _failed(wish: Wish, status: int) -> SandboxError:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import textwrap
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from sandbox.errors import SandboxError
 from sandbox.profile import learn_paths
@@ -25,6 +25,7 @@ class Record:
     """Everything is a set, a sum or a peak, so that records of several runs come to one."""
 
     runs: int = 0
+    commands: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)  # real paths that were written, outside of what is thrown away
@@ -156,12 +157,11 @@ def read(path: str, text: str, *, force: bool) -> Record:
         known["places"] = [Place(**place) for place in known["places"]]
         record = Record(**known)
         for one in fields(Record):
-            if not isinstance(getattr(record, one.name), type(getattr(Record(), one.name))):
-                raise TypeError
-    except (ValueError, TypeError, KeyError, AttributeError):
+            _check(getattr(record, one.name), one.type)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SandboxError(
             "merge profile", path, errno.EINVAL, "it has no record of what was seen: `sbx profile learn` has not written it",
-            "--force writes it anew",
+            "--force alone writes it anew",
         ) from None  # fmt: skip
     if digest != _digest(body) and not force:
         raise SandboxError(
@@ -169,6 +169,23 @@ def read(path: str, text: str, *, force: bool) -> Record:
             "put rules of your own into a profile that extends it; --force gives the changes up",
         )  # fmt: skip
     return record
+
+
+def _check(value: Any, kind: Any) -> None:
+    """TypeError when `value` is not of the type `kind`, with what is in it."""
+    whole, inner = get_origin(kind) or kind, get_args(kind)
+    if type(value) is not whole:
+        raise TypeError
+    if whole is list:
+        for item in value:
+            _check(item, inner[0])
+    elif whole is dict:
+        for key, item in value.items():
+            _check(key, inner[0])
+            _check(item, inner[1])
+    elif whole is Place:
+        for one in fields(Place):
+            _check(getattr(value, one.name), one.type)
 
 
 def _digest(body: str) -> str:

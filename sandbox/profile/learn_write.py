@@ -24,11 +24,10 @@ PARTS = ("paths and ports", "files and devices", "capabilities, network and limi
 
 @dataclass(frozen=True)
 class Source:
-    """What is written: `seen` of `command` over `base`, which the file extends as `extends`; without the parts `given_up`."""
+    """What is written: `seen` over `base`, which the file extends as `extends`; without the parts `given_up`."""
 
     base: Profile
     extends: str
-    command: str
     seen: Record
     given_up: tuple[str, ...] = ()
 
@@ -46,7 +45,9 @@ def text(source: Source) -> str:
 def _head(source: Source) -> str:
     seen = source.seen
     times = "1 run" if seen.runs == 1 else f"{seen.runs} runs"
-    lines = f"# Written by `sbx profile learn` from {times} of:\n" + comment(printed(source.command))
+    lines = f"# Written by `sbx profile learn` from {times} of:\n" + "".join(
+        comment(printed(one)) for one in seen.commands[:_SHOWN]
+    )
     lines += "# Everything here is stricter than the profile that it extends. --merge adds further runs and writes the file anew:\n"
     lines += "# rules of your own belong into a profile that extends this one.\n"
     for part in source.given_up:
@@ -63,7 +64,7 @@ def _head(source: Source) -> str:
         lines += "# There was more than could be kept: the lists are not complete.\n"
     if seen.spare:
         lines += "# Volumes that nothing was written to, and that could be given with `:ro`:\n" + _list(seen.spare)
-    told = quoted(f"learned: {source.command}"[:100])
+    told = quoted(f"learned: {'; '.join(seen.commands)}"[:100])
     return f"{lines}\ndescription = {told}\nextends = {quoted(source.extends)}\n"
 
 

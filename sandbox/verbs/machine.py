@@ -44,7 +44,7 @@ VERBS: "Final[dict[str, Verb]]" = {
     "profile learn": Verb(
         "sandbox.cli.profile_learn:main", "Write the profile that a command needs, from what it does.", group="This machine",
         options=(
-            Option("--base --from", VALUE, "PROFILE", "Profile to start from, which is made stricter.", default="default"),
+            Option("--base --from", VALUE, "PROFILE", "Profile to start from, which is made stricter; `default` if not given."),
             Option("-o --output", VALUE, "FILE", "File to write; standard output if not given."),
             Option("--runs", VALUE, "N", "How often the command is observed.", default="1"),
             Option("--merge", FLAG, "", "Add to what FILE knows from earlier runs."),

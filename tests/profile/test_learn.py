@@ -1,5 +1,7 @@
 """`sbx profile learn` with real commands: what they do is observed, written down, and proven by a replay."""
 
+import functools
+import os
 import time
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,7 +14,7 @@ from images import Images
 from support import Sbx
 
 from sandbox import cgroup, filters, linux, observe_calls
-from sandbox.profile import calls, compile, learn_paths, learn_record, learn_write, load
+from sandbox.profile import calls, compile, language, learn_paths, learn_record, learn_write, load
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay", "seccomp", "notify")
 
@@ -306,12 +308,12 @@ def test_limits_where_there_are_control_groups(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(cgroup, "unavailable", lambda resources: "")
     seen = learn_record.Record(runs=1, peak={"memory": 100 << 20, "tasks": 20, "descriptors": 64})
     path = tmp_path / "mine.toml"
-    path.write_text(learn_write.whole(learn_write.Source(load.effective("default")[0], "default", "app", seen)))
+    path.write_text(learn_write.whole(learn_write.Source(load.effective("default")[0], "default", seen)))
     found = load.effective(str(path))[0].settings
     assert (found["limits.memory.limit"], found["limits.pids.limit"]) == (208 << 20, 80)
     base = tmp_path / "small.toml"
     base.write_text('extends = "default"\n[limits.memory]\nlimit = "32m"\n')
-    path.write_text(learn_write.whole(learn_write.Source(load.effective(str(base))[0], "./small.toml", "app", seen)))
+    path.write_text(learn_write.whole(learn_write.Source(load.effective(str(base))[0], "./small.toml", seen)))
     assert load.effective(str(path))[0].settings["limits.memory.limit"] == 32 << 20
 
 
@@ -429,6 +431,18 @@ def test_merge(learn: Learner) -> None:
     assert "from 2 runs of:" in learn.text and "readonly" not in found["filesystem"]
     assert not learn.denied() & {"mkdir", "chown"}
     assert learn.run("touch /tmp/x; chown 5 /tmp/x; mkdir /tmp/d").returncode == 0
+
+
+def test_merge_keeps_its_base(learn: Learner) -> None:
+    learn.learned("true", "--from", "strict")
+    done = learn("id -u", "--merge", "--from", "default")
+    assert done.returncode == 125
+    assert f"sbx: merge profile `{learn.path}`: it extends `strict`, and --from says `default`" in done.stderr
+    assert learn.learned("id -u", "--merge")["extends"] == "strict"
+    assert (
+        "sh -c true\n#   oci:" in learn.text.replace("sh -c 'id -u'\n#   oci:", "")[:500]
+        or "sh -c 'id -u'\n" in learn.text
+    )
 
 
 def test_merge_does_not_undo_what_was_edited(learn: Learner) -> None:
@@ -553,6 +567,11 @@ def test_a_command_that_fails(learn: Learner) -> None:
     assert not learn.path.exists()
 
 
+def test_a_server_that_is_stopped(learn: Learner) -> None:
+    assert learn("mkdir /tmp/x; sleep 60", "--timeout", "1", "--status", "124").returncode == 0
+    assert "mkdir" not in learn.denied()
+
+
 def test_a_status_that_is_expected(learn: Learner) -> None:
     assert learn("exit 3", "--status", "3").returncode == 0
     assert learn.run("exit 3").returncode == 3
@@ -638,6 +657,42 @@ def test_patterns_cover_what_was_seen_and_nothing_protected(seen: dict[str, int]
     assert not any(place.covers("/etc/shadow") or place.covers("/root/.ssh/id_rsa") for place in places)
     assert all(place.reason for place in places)
     assert learn_paths.together(places) == places
+
+
+_default = functools.cache(lambda: load.effective("default")[0])
+_TEXT = st.text(min_size=1, max_size=12).map(lambda text: text.replace("\0", "_")) | st.binary(
+    min_size=1, max_size=6
+).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"_")))
+_ANY_PATH = st.lists(_TEXT, min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
+
+
+@settings(database=None, deadline=None, max_examples=100)
+@given(
+    st.dictionaries(_ANY_PATH, st.integers(1, 15), max_size=12),
+    st.lists(st.tuples(st.sampled_from(["connect", "bind"]), st.just("unix"), _TEXT, st.just(0)), max_size=3),
+    st.lists(_ANY_PATH, max_size=3),
+    _TEXT,
+)
+def test_whatever_was_seen_the_text_is_a_profile_and_says_no_more(
+    paths: dict[str, int], facts: list[tuple[str, str, str, int]], programs: list[str], command: str
+) -> None:
+    """Names are chosen by whoever is observed: none becomes a rule of its own."""
+    run = {
+        "calls": {"openat": 3}, "paths": paths, "facts": [*facts, *(("program", path) for path in programs)], "peak": {"tasks": 1},
+        "capabilities": {"CHOWN": f"chown {command}"}, "top": [path.split("/")[1] for path in paths], "refused": [], "uid": 0,
+        "full": False, "mounts": [(path, False) for path in programs], "network": "none",
+    }  # fmt: skip
+    seen = learn_record.merge(learn_record.Record(commands=[command]), learn_record.of_run(run, {}))
+    base = _default()
+    text = learn_write.whole(learn_write.Source(base, "default", seen))
+    text.encode()
+    assert learn_record.read("x", text, force=False) == seen
+    profile = language.parse("/x/mine.toml", text, lambda word: base)
+    assert profile.capabilities == ("CAP_CHOWN",) and profile.settings["network.mode"] == "none"
+    folders = set(paths) | {above for path in paths for above in map(str, Path(path).parents)}
+    for key in ("read", "write", "execute"):
+        for path in profile.settings.get(f"landlock.{key}", ()):
+            assert path.isprintable() and (path in folders or path.startswith(("/tmp", "/var/tmp", "/dev", "/proc")))
 
 
 @pytest.mark.parametrize("folders", [3, 300])
