@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from sandbox import state
+from sandbox import events, state
 from sandbox.cli.each import for_each
 from sandbox.errors import SandboxError
 from sandbox.life import ending, root
@@ -36,5 +36,6 @@ def _prepare(known: state.Known) -> None:
             except FileNotFoundError:
                 pass
         state.write("state", {"prepared": time.time()}, lock)
+        events.remember(known.parent, "init", known.about)
     finally:
         os.close(lock)

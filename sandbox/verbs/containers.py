@@ -138,7 +138,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--stream", VALUE, "BOOL", "`false`: what has happened, and no more.", choices=("true", "false"), default="true"),
             Option("--no-trunc", FLAG, "", "Do not shorten ids."),
         ),
-        about="Of containers that live on: create, start, died, stop, kill, restart, remove, rename, pause, unpause, exec, exec_died, "
+        about="Of containers that live on: create, init, start, died, stop, kill, restart, remove, rename, pause, unpause, exec, exec_died, "
         "attach, commit, health_status. Of images: pull, push, tag, untag, remove, import, loadfromarchive. Of volumes: create, remove.",
         examples=(("sbx events --since 1h --filter event=died --stream=false", ""),),
     ),

@@ -23,6 +23,7 @@ def test_init(sbx_in):
     id_ = sbx_in.out("create", "--name", "c", sbx_in.image, "sh", "-c", IDLE).strip()
     assert sbx_in.out("init", "c") == "c\n"
     assert state(sbx_in)["Status"] == "initialized" and state(sbx_in)["Pid"] == 0
+    assert sbx_in.out("events", "--stream=false", "--format", "{{.Status}}").split() == ["create", "init"]
     assert sbx_in.column("Status") == ["Initialized"]
     assert sbx_in.out("ps", "-aq", "--filter", "status=initialized").strip() == id_[:12]
     assert "it is initialized already" in sbx_in("init", "c", code=125).stderr
