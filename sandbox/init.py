@@ -121,7 +121,7 @@ class Init:
         except OSError as error:
             if error.errno != EINVAL:  # not mapped: `ids` says it
                 raise
-        self.tell("fd", master)
+        linux.send_descriptor(self.channel, marshal.dumps(("fd", None)), master)
         self.expect("go")
         os.close(master)
         os.setsid()
@@ -342,6 +342,13 @@ class Init:
             hint = "the file is there, but the interpreter it names (`#!` line or ELF loader) is not in the image"
             raise SandboxError("execute", name, ENOENT, hint=hint, code=EXIT_NOT_FOUND)
         raise SandboxError("execute", name, ENOENT, code=EXIT_NOT_FOUND)
+
+    def own_namespaces(self, *kinds: tuple[str, str]) -> None:
+        """Hand our namespaces to the keeper, who can not open those of a process that is not dumpable."""
+        for kind, file in kinds:
+            fd = os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
+            linux.send_descriptor(self.channel, marshal.dumps(("namespace", kind)), fd)
+            os.close(fd)
 
     # -- a further process, see join.py --
 

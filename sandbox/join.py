@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 _FILES = {"network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
 
 
-class Namespaces:
-    """Descriptors of the init's own namespaces, opened while its /proc entries can be opened."""
+def kinds(spec: "Spec") -> "dict[str, str]":
+    """OCI's name -> file below /proc/PID/ns of the namespaces that an exec enters."""
+    listed = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
+    return {kind: file for kind, file in (("pid", "pid"), *_FILES.items()) if kind in listed}
 
-    def __init__(self, pid: int, spec: "Spec") -> None:
-        kinds = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
-        self.pid = _open(f"/proc/{pid}/ns/pid") if "pid" in kinds else -1
-        self.by_kind = {kind: _open(f"/proc/{pid}/ns/{file}") for kind, file in _FILES.items() if kind in kinds}
+
+class Namespaces:
+    """Descriptors of the init's own namespaces: what it has `sent`, or opened while its /proc entries can be opened."""
+
+    def __init__(self, pid: int, spec: "Spec", sent: "dict[str, int] | None" = None) -> None:
+        self.by_kind = sent or {kind: _open(f"/proc/{pid}/ns/{file}") for kind, file in kinds(spec).items()}
+        self.pid = self.by_kind.pop("pid", -1)
         self.others = tuple(self.by_kind.values())
 
     def shared(self) -> "dict[str, int]":
@@ -98,7 +103,12 @@ def clone(
 
 
 def clone_in(space: int, flags: int) -> int:
-    """linux.clone, of a child in the pid namespace `space`; -1 for the one that we are in."""
+    """linux.clone, of a child in the pid namespace `space`; -1 for the one that we are in.
+
+    The child is born not dumpable: with the rights for it somebody there could look at the keeper's memory, descriptors and
+    root in the instant before it says so itself.
+    """
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
     if space < 0:
         return linux.clone(flags)
     here = _open("/proc/self/ns/pid")

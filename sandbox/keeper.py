@@ -12,7 +12,7 @@ SIGKILL too, the kernel ends the payload, slirp4netns and fuse-overlayfs with it
                                        clone(NEWNS|NEWPID|NEWNET|...) ------>  mounts, one step after another
                                        <--------------------------- ("ready", pid seen by the host)
                                        starts slirp4netns or pasta
-                                       <--------------------------- ("fd", n)    only with a terminal
+                                       <--------------------------- ("fd",)      only with a terminal, which comes with it
                                        ("go",) ----------------------------->   only with a terminal
       <--------- ("started", pid)      ("go",) ----------------------------->   pivot_root, rights, filter
                                        <--------------------------- end of file: exec succeeded
@@ -122,6 +122,10 @@ class Keeper(Vigil):
         self.own_pids = any(n == {"type": "pid"} for n in spec["linux"]["namespaces"])
         self.host_pids = not any(n["type"] == "pid" for n in spec["linux"]["namespaces"])
         self.mounts = ""  # the init's mount namespace, where no pid namespace ends all its processes
+        # Processes of other containers may see us and the init, and have rights in our user namespace: neither is dumpable.
+        self.watched = not self.own_pids or "dev.sbx.spaces" in self.annotations
+        self.given: dict[str, int] = {}  # the init's namespaces, when it hands them over
+        self.score, self.score_before = -1, b""  # our own oom_score_adj, while the init is to inherit its
 
     def work(self) -> int:
         """Checklist, in the order of the picture above; returns the exit status."""
@@ -132,6 +136,9 @@ class Keeper(Vigil):
         except OSError as error:  # AppArmor lets the namespace be made, and takes its rights
             raise SandboxError.of("use user namespace", "", error) from None
         os.chdir(self.container.directory)
+        if not self.own_pids:
+            # Who loses its parent is ours, as it would be if we were pid 1.
+            linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         if self._is_kept():
             os.setsid()  # the end of the caller's terminal is not ours
             from sandbox import events
@@ -146,8 +153,9 @@ class Keeper(Vigil):
             return EXIT_FAILED
         if oci.maps_id(self.spec["linux"]["uidMappings"], 0):
             userns.become_root(groups=len(self.spec["linux"]["uidMappings"]) > 1)
-            # The change of ids hid our /proc entries from ourselves; the namespace files of the init are needed.
-            linux.prctl(linux.PR_SET_DUMPABLE, 1)
+            if not self.watched:
+                # The change of ids hid our /proc entries from ourselves; the namespace files of the init are needed.
+                linux.prctl(linux.PR_SET_DUMPABLE, 1)
             linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
         try:
             self._make_root()
@@ -342,13 +350,17 @@ class Keeper(Vigil):
 
             self.refusals, steps = observe.begin(self.annotations, self.bpf, steps)
         ours, theirs = linux.socketpair()
+        self._enter_time_namespace()
+        if self.watched:
+            steps = self._for_watched(steps)
         if self.group:
             steps.insert(0, ("cgroup", self.group.procs, True))
-        self._enter_time_namespace()
         try:
             pid = self._clone()
         except OSError as error:
             raise SandboxError.of("create namespaces", "", error) from None
+        if self.score >= 0 and pid:
+            os.pwrite(self.score, self.score_before, 0)
         if pid == 0:
             os.close(ours)
             os.close(self.cli)
@@ -366,11 +378,23 @@ class Keeper(Vigil):
     def _clone(self) -> int:
         """The init's clone; in the pid namespace of another container, where that was asked for."""
         flags = plans.clone_flags(self.spec)
-        if "dev.sbx.pid" not in self.annotations:
+        if not self.watched:
             return linux.clone(flags)
         from sandbox import join
 
-        return join.clone_in(int(self.annotations["dev.sbx.pid"]), flags)
+        return join.clone_in(int(self.annotations.get("dev.sbx.pid", "-1")), flags)
+
+    def _for_watched(self, steps: "list[tuple[Any, ...]]") -> "list[tuple[Any, ...]]":
+        """The steps of an init that is not dumpable: we can not open its /proc entries, and it can not write to them."""
+        from sandbox import join
+
+        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # until the clone, for this file
+        for _, score in (step for step in steps if step[0] == "oom_score_adj"):
+            self.score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            self.score_before = os.read(self.score, 16)
+            os.pwrite(self.score, str(score).encode(), 0)  # which it inherits
+        kinds = tuple(join.kinds(self.spec).items())
+        return [("own_namespaces", *kinds), *(step for step in steps if step[0] != "oom_score_adj")]
 
     def _enter_time_namespace(self) -> None:
         offsets = self.spec["linux"].get("timeOffsets")
@@ -378,6 +402,7 @@ class Keeper(Vigil):
             return
         try:
             linux.unshare(linux.CLONE_NEWTIME)
+            linux.prctl(linux.PR_SET_DUMPABLE, 1)  # else the file is not ours to write
             with open("/proc/self/timens_offsets", "w", encoding="utf-8") as file:
                 lines = [f"{clock} {offset['secs']} {offset['nanosecs']}\n" for clock, offset in offsets.items()]
                 file.write("".join(lines))
@@ -393,12 +418,14 @@ class Keeper(Vigil):
             if not message:
                 return None
             record = marshal.loads(message)
-            if fd >= 0:
+            if record[0] == "listener":
                 self.listen(fd)
+            if record[0] == "namespace":
+                self.given[record[1]] = fd
             if record[0] == "error":
                 raise SandboxError.from_tuple(record[1])
             if record[0] == kind:
-                return record[1]
+                return fd if fd >= 0 else record[1]
             if record[0] == "warn":
                 _send(self.cli, *record)
 
@@ -406,17 +433,19 @@ class Keeper(Vigil):
         self.host_pid = self._receive("ready")
         if self.host_pid is None:
             raise SandboxError("start init", detail="it died at once")
+        while self.watched and "mount" not in self.given:
+            if self._receive("namespace") is None:
+                raise SandboxError("start init", detail="it died at once")
         if not self.own_pids:
-            from sandbox import spaces
-
-            self.mounts = spaces.mounts_of(self.host_pid)
+            self.mounts = os.readlink(f"/proc/self/fd/{self.given['mount']}")
         if self._is_open_early():
             self.open_to_others()
         network = self.annotations.get("dev.sbx.network")
         if network in ("slirp4netns", "pasta"):
             from sandbox import net_slirp
 
-            self.helper = net_slirp.start(network, self.host_pid, self.annotations.get("dev.sbx.ports", ""))
+            published = self.annotations.get("dev.sbx.ports", "")
+            self.helper = net_slirp.start(network, self.host_pid, published, self.given.get("network", -1))
         if self.spec["process"]["terminal"]:
             self._take_terminal()
             _send(self.init, "go")
@@ -462,7 +491,7 @@ class Keeper(Vigil):
         from sandbox import control, join
 
         try:
-            self.spaces = join.Namespaces(self.host_pid, self.spec)
+            self.spaces = join.Namespaces(self.host_pid, self.spec, self.given)
         except OSError:
             if self.init >= 0:
                 self._receive("fd")  # it has died, and said why
@@ -484,9 +513,6 @@ class Keeper(Vigil):
         master = self._receive("fd")
         if master is None:
             raise SandboxError("start init", detail="it died before it had a terminal")
-        pidfd = linux.pidfd_open(self.pid)
-        master = linux.pidfd_getfd(pidfd, master)
-        os.close(pidfd)
         if self.streams:
             self.streams.take_terminal(master)
         else:
@@ -509,6 +535,8 @@ class Keeper(Vigil):
             from sandbox import spaces
 
             spaces.end_all(self.mounts)
+            if self.host_pids:
+                spaces.end_children({self.helper, *self._fuse()})
         if self.group:
             killed = self.status == EXIT_SIGNAL + SIGKILL
             self.out_of_memory = self.group.out_of_memory(self.command if killed else "")
@@ -521,13 +549,13 @@ class Keeper(Vigil):
         if self.root >= 0:
             os.close(self.root)
 
-    @staticmethod
-    def _end_fuse() -> None:
-        """Without a pid namespace of ours fuse-overlayfs would live on as long as somebody uses what it serves."""
+    def _fuse(self) -> "list[int]":
+        """The processes that serve the root; without a pid namespace of ours they live on until we end them."""
+        if not self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs"):
+            return []
         from sandbox import fuse_overlay
 
-        for pid in fuse_overlay.started:
-            os.kill(pid, SIGKILL)
+        return fuse_overlay.started
 
     def _clean(self) -> None:
         """Remove what belongs to subordinate ids; the cli removes the folder itself."""
@@ -539,8 +567,8 @@ class Keeper(Vigil):
                 linux.umount2("root", linux.MNT_DETACH)
             except OSError:
                 pass
-            if not self.own_pids:
-                self._end_fuse()
+            for pid in self._fuse() if not self.own_pids else ():
+                os.kill(pid, SIGKILL)
         left = _LASTING if self.annotations.get("dev.sbx.keep") else ()
         for name in os.listdir(here):
             if name in left:

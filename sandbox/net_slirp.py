@@ -32,9 +32,10 @@ PASTA = (
 )  # fmt: skip
 
 
-def start(program: str, pid: int, published: str = "") -> int:
+def start(program: str, pid: int, published: str = "", namespace: int = -1) -> int:
     """Connect the network namespace of process `pid` (as the host numbers it); returns the helper's pid when it is up.
 
+    `namespace`: a descriptor of it, where that of the process can not be opened.
     `published`: lines of dev.sbx.ports, see ports.py.  Errors: SandboxError with the program's own last words.
     """
     path = userns.find(program)
@@ -60,7 +61,7 @@ def start(program: str, pid: int, published: str = "") -> int:
         given = ports.read(published)
         ports.check(given)
     try:
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        namespace = os.dup(namespace) if namespace >= 0 else os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise SandboxError.of("open network namespace", str(pid), error) from None
     try:

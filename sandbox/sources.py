@@ -40,9 +40,9 @@ class Sources:
         """The root, a volume, or a file of sbx.
 
         A volume's path has no links, and must have none by now: another container may have planted one in a folder that
-        it was given, after `volumes` has looked.  Links of root and those to the store are nobody else's to plant.
+        it was given, after `volumes` has looked.  Links to these, and on the way to the store, are nobody else's to plant.
         """
-        own = path.startswith(("/etc/", "/dev/", "/proc", "/sys", f"{paths.store()}/"))
+        own = path in ("/proc", "/sys", "/dev/shm", "/dev/mqueue") or path.startswith(f"{paths.store()}/")
         self.slots[slot] = (mounts.tree if slot == 0 or own else mounts.real_tree)(path, recursive=recursive)
 
     def volume(self, slot: int, path: str) -> None:

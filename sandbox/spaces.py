@@ -235,7 +235,6 @@ class Spaces:
                 kind = "pid"
                 # The keeper belongs above the processes that it starts in the shared one.
                 linux.setns(linux.ioctl(self.fds["pid"], _PARENT), linux.CLONE_NEWPID)
-            linux.prctl(linux.PR_SET_DUMPABLE, 1)  # as it is after clone(NEWUSER)
             return linux.clone(flags | linux.CLONE_PARENT)
         except OSError as error:
             return SandboxError.of("enter namespace", kind, error).as_tuple()
@@ -304,3 +303,22 @@ def end_all(space: str) -> None:
                     os.close(fd)
             except OSError:
                 pass  # it has ended
+
+
+def end_children(but: "set[int]") -> None:
+    """End our children, and theirs, which become ours: those that have left the mount namespace, or hide it, too.
+
+    For a subreaper in the pid namespace that /proc shows.  `but`: numbers of those that are to stay.
+    """
+    for _ in range(_ROUNDS):
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+                found = [pid for pid in map(int, file.read().split()) if pid not in but]
+        except OSError:
+            return  # a kernel without CONFIG_PROC_CHILDREN
+        if not found:
+            return
+        for pid in found:
+            os.kill(pid, 9)
+        for pid in found:
+            os.waitpid(pid, 0)

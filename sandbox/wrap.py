@@ -162,12 +162,23 @@ def _mounts(
         *((os.path.abspath(path), ["rw"]) for path in opts["rw"]),
         *((os.path.abspath(path), ["ro"]) for path in opts["ro"]),
     ]:
+        _refuse_planted(path, directory)
         reader.bind(path, path, options)
     for text in opts["tmpfs"]:
         if text not in around:
             reader.tmpfs(text)
     for path in opts["hide"]:
         spec["linux"]["maskedPaths"].append(os.path.abspath(path))
+
+
+def _refuse_planted(path: str, directory: str) -> None:
+    """A link in the working directory that leads out of it: the command of an earlier call may have made it."""
+    real = os.path.realpath(path)
+    if f"{path}/".startswith(f"{directory}/") and not f"{real}/".startswith(f"{directory}/"):
+        raise SandboxError(
+            "mount volume", path, EINVAL, detail=f"a link leads to {real}",
+            hint=f"a command may have made it; if that is meant, name it: {real}",
+        )  # fmt: skip
 
 
 def _refuse_everything(directory: str, homes: "list[str]") -> None:

@@ -19,7 +19,17 @@ _SIG_PROXY = Option(
     "--sig-proxy", VALUE, "BOOL", "Pass signals on to the command.", choices=("true", "false"), default="true"
 )
 # What only says how `run` goes on once the container is there
-_OF_RUN_ONLY = ("detach", "attach", "rmi", "print_config", "print_plan", "timings", "report", "preserve_fds", "preserve_fd")
+_OF_RUN_ONLY = (
+    "detach",
+    "attach",
+    "rmi",
+    "print_config",
+    "print_plan",
+    "timings",
+    "report",
+    "preserve_fds",
+    "preserve_fd",
+)
 
 
 def _time(text: str) -> Option:

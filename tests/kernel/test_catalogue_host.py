@@ -109,6 +109,24 @@ def test_E05_source_of_a_volume_is_what_was_checked(target: str, sbx: Sbx, image
     assert {out for code, out in seen if code == 125} == {""}
 
 
+@pytest.mark.parametrize("option", ["--rw", "--ro"])
+def test_E05_links_in_the_working_directory_of_wrap(option: str, sbx: Sbx, tmp_path: Path) -> None:
+    """What one command has planted is not mounted for the next: a path in the working directory that leads out of it."""
+    work, mine = tmp_path / "work", tmp_path / "mine"
+    (work / "cache/deep").mkdir(parents=True)
+    mine.mkdir()
+    (mine / "key").write_text("secret\n")
+    script = f"rm -r cache; ln -s {mine} cache; ln -s {tmp_path} up; mkdir own; ln -s own inside"
+    assert sbx("wrap", "--", "sh", "-c", script, cwd=work).returncode == 0
+    for path in ("cache", "cache/key", "up/mine", f"{work}/up"):
+        done = sbx("wrap", option, path, "--", "sh", "-c", f"cat {mine}/key cache/key", cwd=work)
+        assert (done.returncode, done.stdout) == (125, ""), done
+        assert "a link leads to" in done.stderr
+    assert sbx("wrap", option, "inside", "--", "true", cwd=work).returncode == 0
+    done = sbx("wrap", option, str(mine), "--", "cat", "cache/key", cwd=work)
+    assert (done.returncode, done.stdout) == (0, "secret\n"), done
+
+
 STRANGE = [
     "-rf",
     "--",

@@ -152,7 +152,10 @@ RUN = ("run", "run-user", "run-init", "run-init-user", "run-single", "exec", "ex
 # Root of the container, and an ordinary user: where what is allowed depends on it.
 ROOTS = ("run", "run-init", "run-single", "run-host-network", "exec", "exec-init", "exec-single")
 USERS = ("run-user", "run-init-user", "exec-user", "wrap")
-SECRET = {"SBX_TEST_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2", "SSH_AUTH_SOCK": "/nonexistent/agent"}
+SECRET = {
+    "SBX_TEST_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2", "SSH_AUTH_SOCK": "/nonexistent/agent",
+    "https_proxy": "http://me:hunter2@proxy.example", "HTTP_PROXY": "http://me:hunter2@proxy.example",
+}  # fmt: skip
 
 
 class View:

@@ -248,6 +248,96 @@ def test_pods_made_on_the_way_and_faults(sbx_in, tmp_path):
     assert sbx_in.out("pod", "ps", "-q") == ""
 
 
+# Looks at each process that appears, until it may look at one: its environment, and the root that it sees.
+WATCHER = r"""
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <fcntl.h>
+int main(void) {
+    static char text[1 << 16], path[64];
+    int self = getpid();
+    setvbuf(stdout, 0, _IONBF, 0);
+    printf("watching\n");
+    for (;;)
+        for (int pid = self + 1; pid < self + 40; pid++) {
+            snprintf(path, sizeof path, "/proc/%d/environ", pid);
+            int fd = open(path, O_RDONLY);
+            if (fd < 0) continue;
+            int length = read(fd, text, sizeof text - 1);
+            close(fd);
+            for (int i = 0; i < length; i++) if (!text[i]) text[i] = ' ';
+            text[length > 0 ? length : 0] = 0;
+            if (strstr(text, "OF_THE_CALLER")) printf("seen in %d\n", pid);
+        }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def watcher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watcher")
+    folder.chmod(0o755)
+    (folder / "watcher.c").write_text(WATCHER)
+    try:
+        subprocess.run(["cc", "-O2", "-static", "-o", folder / "watcher", folder / "watcher.c"], check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("no C compiler")
+    return folder / "watcher"
+
+
+@pytest.mark.parametrize("rights", [(), ("--cap-add", "SYS_PTRACE"), ("--privileged", "--quiet")])
+def test_who_comes_to_shared_pids_can_not_be_looked_at(sbx_in, watcher, rights):
+    """Until it executes its command it is the keeper's copy: environment of the caller, descriptors and root of the host."""
+    caller = {"env": {"OF_THE_CALLER": "secret"}}
+    mount = ("-v", f"{watcher}:/watcher:ro")
+    done = sbx_in.sbx("run", "-d", "--name", "a", *rights, *mount, sbx_in.image, "/watcher", **caller)
+    assert done.returncode == 0, done
+    for _ in range(12):
+        done = sbx_in.sbx("run", "--rm", "--pid", "container:a", sbx_in.image, "true", **caller)
+        assert done.returncode == 0, done
+        sbx_in("exec", "a", "true")
+    assert sbx_in.out("logs", "a") == "watching\n"
+
+
+@pytest.mark.parametrize("option", ["--userns", "--network", "--pid"])
+def test_keepers_in_one_user_namespace_can_not_be_looked_at(sbx_in, option):
+    """All rights in it, and sight of the machine's processes: no way into the keepers', which see the host's files."""
+    sbx_in.live(name="a")
+    sbx_in.live(option, "container:a", name="b")
+    a, b = sbx_in.keeper("a"), sbx_in.keeper("b")
+    script = f"ls /proc/{a}/root/ /proc/{b}/root/ /proc/{a}/fd/ /proc/{b}/fd/ /proc/$PPID/fd/"
+    words = ("run", "--rm", "--quiet", "--privileged", "--userns", "container:a", "--pid", "host")
+    done = sbx_in(*words, sbx_in.image, "sh", "-c", script, code=1)
+    assert not [line for line in done.stdout.split("\n") if line and not line.endswith(":")]
+    assert done.stderr.count("ermission denied") == 5
+
+
+def test_terminal_time_score_and_network_with_shared_pids(sbx_in):
+    """What the keeper otherwise does with the init's entries below /proc."""
+    sbx_in.live(name="a")
+    words = ("run", "--rm", "--pid")
+    script = "cat /proc/self/oom_score_adj; readlink /proc/self/fd/0; cut -d. -f1 /proc/uptime"
+    for mode in ("container:a", "host"):
+        options = ("-t", "--oom-score-adj", "77", "--time-offset", "100000000", "--network", "pasta")
+        score, terminal, uptime = sbx_in.out(*words, mode, *options, sbx_in.image, "sh", "-c", script).split()
+        assert (score, terminal[:9]) == ("77", "/dev/pts/")
+        assert int(uptime) > 100000000
+    with open("/proc/self/oom_score_adj") as own:
+        sbx_in.live("--pid", "host", "--oom-score-adj", "88", name="b")
+        with open(f"/proc/{sbx_in.keeper('b')}/oom_score_adj") as keeper:
+            assert keeper.read() == own.read()
+
+
+def test_pids_of_the_host_are_ended_in_other_mount_namespaces(sbx_in):
+    script = "unshare -m sleep 1007 & unshare -m sh -c 'sleep 1008 &'; echo started; sleep 1009"
+    sbx_in.live("--quiet", "--privileged", "--pid", "host", script=script, name="c")
+    sbx_in.until("c", "started")
+    sbx_in("rm", "-f", "c")
+    left = subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in left.split("\n") if line.startswith(("sleep 1007", "sleep 1008", "sleep 1009"))]
+
+
 @pytest.mark.root
 def test_network_of_the_machine(sbx_in):
     """Root may enter what `ip netns` has made; the container's root has no rights over it."""
