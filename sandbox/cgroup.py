@@ -1,4 +1,4 @@
-"""The control group (cgroup v2) of a container with limits: had, filled, watched, removed.  (launch, hot with limits)
+"""The control group (cgroup v2) of a container with limits: had, filled, removed: the cli's side.  (mechanism, hot with limits)
 
 cli                                                keeper                         init
   clone  -------------------------------------->     waits for "go"
@@ -7,7 +7,7 @@ cli                                                keeper                       
     SBX_CGROUP or our own group
   <group>/keeper  the keeper and its helpers
   <group>/payload the limits
-  ("group", path) three times, with descriptors ->   can put in, freeze, kill
+  ("group", path) three times, with descriptors ->   can put in, freeze, kill: cgroup_keeper.py
   ("go",) ------------------------------------->     clone  ------------------>     goes into payload, makes its
                                                                                     cgroup namespace there
 The descriptors are opened by the cli, which owns the group: the keeper may be somebody else by then, and the kernel asks
@@ -18,11 +18,11 @@ Files and values: Documentation/admin-guide/cgroup-v2.rst; conversions from the 
 
 import errno
 import os
-import select
 import time
 
-from sandbox import linux, scope
-from sandbox.errors import EBUSY, EINVAL, ENOENT, SandboxError, printable
+from sandbox import scope
+from sandbox.cgroup_keeper import HANDED, read, rmdir, write
+from sandbox.errors import EBUSY, EINVAL, ENOENT, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 ROOT = "/sys/fs/cgroup"
 DOCTOR = "`sbx doctor cgroup` says why and names the fix; --allow-degraded=limits goes on with limits per process"
-# Descriptors that the keeper gets, in this order
-HANDED = ("cgroup.procs", "cgroup.freeze", "cgroup.kill")
 _CONTROLLERS = {"memory": "memory", "cpu": "cpu", "pids": "pids", "blockIO": "io"}
 _RATES = (
     ("throttleReadBpsDevice", "rbps"), ("throttleWriteBpsDevice", "wbps"), ("throttleReadIOPSDevice", "riops"),
@@ -94,7 +92,7 @@ def write_limits(payload: str, resources: "dict[str, Any]") -> None:
     """Put the limits into force; SandboxError "set limit"."""
     for name, value in files(resources):
         try:
-            _write(f"{payload}/{name}", value)
+            write(f"{payload}/{name}", value)
         except OSError as error:
             if name == "memory.swap.max" and error.errno == ENOENT:
                 continue  # a kernel without accounting of swap; memory itself is limited
@@ -109,28 +107,12 @@ def _why(name: str, error: OSError) -> str:
     return DOCTOR if error.errno == ENOENT else ""
 
 
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 # -- where a group can be had --
 
 
 def own() -> str:
     """The group of this process; "" without cgroup v2."""
-    for line in _read("/proc/self/cgroup").split("\n"):
+    for line in read("/proc/self/cgroup").split("\n"):
         if line.startswith("0::"):
             return ROOT + line[3:].rstrip("/")
     return ""
@@ -142,13 +124,13 @@ def unavailable(resources: "dict[str, Any]") -> str:
         return "the controllers belong to cgroup v1 here, or there are none"
     chosen = os.environ.get("SBX_CGROUP", "")
     if chosen:
-        there = _read(f"{chosen}/cgroup.controllers").split()
+        there = read(f"{chosen}/cgroup.controllers").split()
     elif scope.address():
         uid = os.getuid()
         place = f"{ROOT}/user.slice/user-{uid}.slice/user@{uid}.service" if uid else ROOT
-        there = _read(f"{place}/cgroup.controllers").split()
+        there = read(f"{place}/cgroup.controllers").split()
     elif os.access(f"{own()}/cgroup.procs", os.W_OK):
-        there = _read(f"{own()}/cgroup.controllers").split()
+        there = read(f"{own()}/cgroup.controllers").split()
     else:
         return "there is neither a systemd of this user nor a control group of its own"
     lacking = controllers(resources) - set(there)
@@ -179,7 +161,7 @@ def fill(group: str, resources: "dict[str, Any]", pid: int) -> None:
     try:
         for name in ("keeper", "payload"):
             os.mkdir(f"{group}/{name}")
-        _write(f"{group}/keeper/cgroup.procs", str(pid))
+        write(f"{group}/keeper/cgroup.procs", str(pid))
         _enable(group, controllers(resources))
     except OSError as error:
         raise SandboxError.of("make control group", str(error.filename or group), error, DOCTOR) from None
@@ -196,9 +178,9 @@ def hand_on(group: str, resources: "dict[str, Any]") -> None:
 
 def _enable(group: str, wanted: "set[str]") -> None:
     """Hand the controllers on to the groups below."""
-    missing = wanted - set(_read(f"{group}/cgroup.subtree_control").split())
+    missing = wanted - set(read(f"{group}/cgroup.subtree_control").split())
     if missing:
-        _write(f"{group}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(missing)))
+        write(f"{group}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(missing)))
 
 
 def _below(base: str, name: str, wanted: "set[str]") -> str:
@@ -232,9 +214,9 @@ def _move_aside(base: str) -> None:
         os.mkdir(f"{base}/others")
     except FileExistsError:
         pass
-    for pid in _read(f"{base}/cgroup.procs").split():
+    for pid in read(f"{base}/cgroup.procs").split():
         try:
-            _write(f"{base}/others/cgroup.procs", pid)
+            write(f"{base}/others/cgroup.procs", pid)
         except ProcessLookupError:
             pass
 
@@ -245,16 +227,8 @@ def sweep(base: str) -> None:
         path = f"{base}/{name}"
         try:
             if name.startswith("sbx-") and time.time() - os.stat(path).st_ctime > _OLD:
-                _rmdir(path)
+                rmdir(path)
         except OSError:
-            pass
-
-
-def _rmdir(group: str) -> None:
-    for path in (f"{group}/payload", f"{group}/keeper", group):
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
             pass
 
 
@@ -262,129 +236,12 @@ def remove(group: str) -> None:
     """Remove a group whose processes have ended, or are about to; of a scope systemd does it, at the same moment."""
     for _ in range(_TRIES):
         try:
-            _rmdir(group)
+            rmdir(group)
             return
         except OSError as error:
             if error.errno != EBUSY:
                 return
             time.sleep(0.002)
-
-
-# -- the keeper's side --
-
-
-class Group:
-    """What the keeper does with the group: it has descriptors, as the files may be another user's by now."""
-
-    def __init__(self, path: str, fds: "list[int]") -> None:
-        self.path = path
-        self.procs, self.freezer, self.killer = fds
-        payload = f"{path}/payload"
-        self.state = _open(f"{payload}/cgroup.events")
-        self.events, self.peak = _open(f"{payload}/memory.events"), _open(f"{payload}/memory.peak")
-        self.frozen = False
-        self.suspect = ""  # name of the process that was seen to hold more than half when the limit was hit
-
-    def freeze(self, frozen: bool) -> None:
-        """Stop all processes of the container, or let them go on; returns when it is so."""
-        try:
-            os.write(self.freezer, b"1" if frozen else b"0")
-        except OSError as error:
-            raise SandboxError.of("pause container", self.path, error) from None
-        for _ in range(_TRIES):
-            if (b"frozen 1" in os.pread(self.state, 256, 0)) == frozen:
-                break
-            time.sleep(0.002)
-        self.frozen = frozen
-
-    def kill(self) -> None:
-        """End all processes of the container at once (Linux 5.14)."""
-        try:
-            os.write(self.killer, b"1")
-        except OSError:
-            pass  # gone, or an older kernel: they end with their pid namespace
-
-    def watch(self, poll: "select.poll") -> None:
-        if self.events >= 0:
-            self.notice()  # what was counted before is no news
-            poll.register(self.events, select.POLLPRI)
-
-    def notice(self) -> None:
-        """The limit was hit: who is it?  The kernel ends the largest, and nobody can ask it afterwards; often it is too
-        late already."""
-        os.pread(self.events, 256, 0)
-        limit = _read(f"{self.path}/payload/memory.max").strip()
-        for pid in _read(f"{self.path}/payload/cgroup.procs").split():
-            seen = _as_proc_numbers(int(pid))
-            words = _read(f"/proc/{seen}/statm").split() if seen else []
-            # Only one that holds more than all others together: a wrong name is worse than none.
-            if len(words) > 1 and limit.isdecimal() and int(words[1]) * 4096 > int(limit) // 2:
-                self.suspect = _read(f"/proc/{seen}/comm").strip()
-
-    def out_of_memory(self, command: str) -> "dict[str, Any] | None":
-        """{limit, peak, killed, process, words} when the kernel has ended processes for want of memory.
-
-        `command`: the name of the container's first process, when it was one of them.
-        """
-        if self.events < 0:
-            return None
-        counts = dict(line.split() for line in os.pread(self.events, 512, 0).decode().splitlines())
-        killed = int(counts.get("oom_kill", "0"))
-        if not killed:
-            return None
-        limit = _read(f"{self.path}/payload/memory.max").strip()
-        peak = os.pread(self.peak, 32, 0).decode().strip() if self.peak >= 0 else ""
-        name = command or self.suspect
-        words = f"out of memory: limit {_size(limit)}, "
-        words += f"peak {_size(peak)}, " if peak else ""
-        words += "1 process killed" if killed == 1 else f"{killed} processes killed"
-        words += f": `{printable(name)}`" if name else ""
-        return {"limit": limit, "peak": peak, "killed": killed, "process": name, "words": words}
-
-    @staticmethod
-    def name_of(pid: int) -> str:
-        """The name of a process that may have ended but is not collected yet."""
-        return _read(f"/proc/{pid}/comm").strip()
-
-    def leave(self) -> None:
-        """At the very end: out of the group and remove it, where nobody else will; systemd does it with its scopes."""
-        if self.path.endswith(".scope"):
-            return
-        others = f"{os.path.dirname(self.path)}/others"
-        try:
-            if not os.path.isdir(others):
-                os.mkdir(others)
-            _write(f"{others}/cgroup.procs", "0")
-            _rmdir(self.path)
-        except OSError:
-            pass  # not ours under this id map, or a helper is still dying: the next container's start does it
-
-
-def _as_proc_numbers(pid: int) -> str:
-    """The number that our /proc, which is the host's, has for a process of our pid namespace; "" when it has ended."""
-    try:
-        fd = linux.pidfd_open(pid)
-    except OSError:
-        return ""
-    try:
-        lines = _read(f"/proc/self/fdinfo/{fd}").split("\n")
-    finally:
-        os.close(fd)
-    number = next((line[4:].strip() for line in lines if line.startswith("Pid:")), "")
-    return number if number not in ("0", "-1") else ""
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-
-
-def _size(text: str) -> str:
-    if not text.isdecimal():
-        return "none"
-    return f"{int(text) / (1 << 20):.1f} MiB"
 
 
 def open_handed(group: str) -> "list[int]":

@@ -244,7 +244,7 @@ class Keeper(Vigil):
         if "dev.sbx.volumes" in self.annotations:
             names.add("fill")
         if "resources" in self.spec["linux"]:
-            names.add("cgroup")
+            names.add("cgroup_keeper")
         if self.bpf:
             names.add("refusals")
         if "dev.sbx.landlock" in self.annotations:
@@ -319,7 +319,7 @@ class Keeper(Vigil):
         if "resources" not in self.spec["linux"]:
             message = linux.receive(self.cli)
             return bool(message) and marshal.loads(message)[0] == "go"
-        from sandbox import cgroup
+        from sandbox import cgroup_keeper
 
         fds: list[int] = []
         while True:
@@ -328,8 +328,8 @@ class Keeper(Vigil):
             if kind != "group":
                 return kind == "go"
             fds.append(fd)
-            if len(fds) == len(cgroup.HANDED):
-                self.group = cgroup.Group(rest[0], fds)
+            if len(fds) == len(cgroup_keeper.HANDED):
+                self.group = cgroup_keeper.Group(rest[0], fds)
 
     def _look_up_user(self) -> bool:
         """Complete `process.user` and HOME from the mounted image; True when the plan must follow."""

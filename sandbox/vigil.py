@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import signal as _signal  # the same names, with types; importing it costs 4 ms
     from typing import Any
 
-    from sandbox.cgroup import Group
+    from sandbox.cgroup_keeper import Group
     from sandbox.control import Control
     from sandbox.refusals import Refusals
     from sandbox.streams import Streams
@@ -48,7 +48,7 @@ class Vigil:
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
         self.terminal: Any = None
-        # What a container has that others can look at: see control.py, streams.py, refusals.py, cgroup.py.
+        # What a container has that others can look at: see control.py, streams.py, refusals.py, cgroup_keeper.py.
         self.control: Control | None = None
         self.refusals: Refusals | None = None
         self.streams: Streams | None = None
