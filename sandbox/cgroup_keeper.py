@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from sandbox import linux
+from sandbox import linux_rare
 from sandbox.errors import SandboxError, printable
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ class Group:
 def _as_proc_numbers(pid: int) -> str:
     """The number that our /proc, which is the host's, has for a process of our pid namespace; "" when it has ended."""
     try:
-        fd = linux.pidfd_open(pid)
+        fd = linux_rare.pidfd_open(pid)
     except OSError:
         return ""
     try:

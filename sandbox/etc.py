@@ -1,6 +1,5 @@
 """/etc/hosts, /etc/hostname and /etc/resolv.conf of a container: made per container, mounted over the image's.  (front, hot)"""
 
-from sandbox import net_slirp
 from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
@@ -10,7 +9,11 @@ if TYPE_CHECKING:
 
 def hosts(hostname: str, network: str, added: "Sequence[str]") -> str:
     """Text of /etc/hosts; `added` are `--add-host NAME:ADDRESS` words."""
-    own = net_slirp.ADDRESS if network in ("slirp4netns", "pasta") else "127.0.1.1"
+    own, gateway = "127.0.1.1", ""
+    if network in ("slirp4netns", "pasta"):
+        from sandbox import net_slirp
+
+        own, gateway = net_slirp.ADDRESS, net_slirp.GATEWAY
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     if network == "host":
         lines.extend(_own_lines("/etc/hosts"))
@@ -21,9 +24,9 @@ def hosts(hostname: str, network: str, added: "Sequence[str]") -> str:
         if not colon or not name or not address or not word.isprintable() or " " in word:
             raise SandboxError("read --add-host", word, EINVAL, hint="the form is NAME:ADDRESS")
         if address == "host-gateway":
-            if network not in ("slirp4netns", "pasta"):
+            if not gateway:
                 raise SandboxError("read --add-host", word, EINVAL, detail=f"network {network} has no gateway")
-            address = net_slirp.GATEWAY
+            address = gateway
         lines.append(f"{address}\t{name}")
     return "\n".join(lines) + "\n"
 
@@ -36,6 +39,8 @@ def resolv_conf(network: str, servers: "Sequence[str]", search: "Sequence[str]",
     elif servers:
         lines = [f"nameserver {server}" for server in servers]
     elif network in ("slirp4netns", "pasta"):
+        from sandbox import net_slirp
+
         lines = [f"nameserver {net_slirp.NAMESERVER}"]
     if search and search[0] != ".":
         lines.append("search " + " ".join(search))

@@ -68,7 +68,9 @@ class Init:
         linux.loopback_up()
 
     def unreachable(self, network: str, prefix: int) -> None:
-        linux.unreachable_route(network, prefix)
+        from sandbox import linux_rare  # which the keeper has loaded
+
+        linux_rare.unreachable_route(network, prefix)
 
     def root(self, slot: int, attributes: int) -> None:
         """Attach the root file system in this mount namespace; `root` is a folder the keeper made for it."""

@@ -13,7 +13,7 @@ What is to be confined comes as lines `KEY VALUE`, from a profile's [landlock] t
 
 import os
 
-from sandbox import linux
+from sandbox import linux, linux_rare
 from sandbox.errors import EACCES, EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, SandboxError
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def restrict(text: str, warn: "Callable[[str], None]") -> None:
             wanted.setdefault(key, [])
             wanted[key] += [value] if value != "-" else []
     try:
-        version = linux.landlock_abi()
+        version = linux_rare.landlock_abi()
     except OSError as error:
         if error.errno not in (ENOSYS, EOPNOTSUPP):
             raise
@@ -69,7 +69,7 @@ def _enforce(wanted: "dict[str, list[str]]", scopes: list[str]) -> None:
     ports = sum(right for key, right in _PORTS.items() if key in wanted)
     if not (files or ports or scopes):
         return  # the kernel makes no such ruleset
-    ruleset = linux.landlock_create(files, ports, sum(_SCOPES[word] for word in scopes))
+    ruleset = linux_rare.landlock_create(files, ports, sum(_SCOPES[word] for word in scopes))
     try:
         for key, rights in _RIGHTS.items():
             for path in (*_ALWAYS.get(key, ()), *wanted[key]) if key in wanted else ():
@@ -78,8 +78,8 @@ def _enforce(wanted: "dict[str, list[str]]", scopes: list[str]) -> None:
             _allow(ruleset, "/", _REFER)
         for key, right in _PORTS.items():
             for port in wanted.get(key, ()):
-                linux.landlock_allow_port(ruleset, int(port), right)
-        linux.landlock_restrict_self(ruleset)
+                linux_rare.landlock_allow_port(ruleset, int(port), right)
+        linux_rare.landlock_restrict_self(ruleset)
     finally:
         os.close(ruleset)
 
@@ -96,7 +96,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         if os.stat(fd).st_mode & 0o170000 != 0o040000:
             rights &= _OF_FILES
         if rights:
-            linux.landlock_allow_path(ruleset, fd, rights)
+            linux_rare.landlock_allow_path(ruleset, fd, rights)
     except OSError as error:
         words = "it is of a file system that Landlock does not know" if error.errno == EINVAL else ""
         raise SandboxError.of("confine", path, error, words) from None

@@ -1,7 +1,8 @@
-"""Every system call number, flag, struct and wrapper that Python 3.11 has no function for.  (core, hot)
+"""Every system call number, flag and struct that Python 3.11 has no function for, and the wrappers.  (core, hot)
 
-The only file that talks to C.  It uses `_ctypes`, the extension below ctypes: `import ctypes` costs 3 ms at each
-start, `_ctypes` 0.4 ms, and what is needed of the package on top of it is the eight lines of `_Syscall`.
+The only file that talks to C; wrappers that most starts do without are in linux_rare.py.  It uses `_ctypes`, the
+extension below ctypes: `import ctypes` costs 3 ms at each start, `_ctypes` 0.4 ms, and what is needed of the package
+on top of it is the eight lines of `_Syscall`.
 
 One wrapper per call, named as in the manual page.  Each raises OSError with the path or name it was about; the
 callers, who know the step, turn that into a SandboxError.  Numbers: the kernel's asm/unistd.h and uapi headers.
@@ -50,8 +51,7 @@ SIGCHLD = 17
 
 # mount(2)
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
-MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 1024, 4096, 16384, 1 << 18, 1 << 19
-MS_RELATIME, MS_STRICTATIME = 1 << 21, 1 << 24
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
 
 # open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2), mount_setattr(2)
@@ -59,7 +59,7 @@ AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x100, 0x1000
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 1, 1
-FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_SET_FD, FSCONFIG_CMD_CREATE = 0, 1, 5, 6
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME, MOUNT_ATTR_IDMAP = 0x10, 0x20, 0x70, 0x100000
 
@@ -72,21 +72,14 @@ PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT =
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 
 # seccomp(2)
-SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2
+SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1, 8, 32
 SECCOMP_RET_USER_NOTIF = 0x7FC00000
 SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND = 0xC0502100, 0xC0182101
 
 # ioctl_tty(2), netdevice(7), keyctl(2)
-TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER, TIOCGPTN = (
-    0x540E,
-    0x5413,
-    0x5414,
-    0x40045431,
-    0x5441,
-    0x80045430,
-)
-SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 0x8913, 0x8914, 1, 2, 2, 0o2000000
+TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x5413, 0x5414, 0x40045431, 0x5441
+SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 0x8914, 1, 2, 2, 0o2000000
 KEYCTL_JOIN_SESSION_KEYRING = 1
 TUNSETPERSIST = 0x400454CB  # linux/if_tun.h
 
@@ -128,7 +121,7 @@ def syscall(name: str, *args: "int | bytes | bytearray | None", subject: str = "
     return result
 
 
-def _struct(*fields: tuple[int, int]) -> bytes:
+def packed(*fields: tuple[int, int]) -> bytes:
     """Little-endian C struct of (value, size in bytes) pairs; both supported architectures are little-endian."""
     return b"".join((value & ((1 << 8 * size) - 1)).to_bytes(size, "little") for value, size in fields)
 
@@ -153,15 +146,6 @@ def setns(fd: int, kinds: int) -> None:
     syscall("setns", fd, kinds)
 
 
-def pidfd_open(pid: int) -> int:
-    return syscall("pidfd_open", pid, 0)
-
-
-def pidfd_getfd(pidfd: int, target: int) -> int:
-    """A copy of file descriptor `target` of the process behind `pidfd`; needs ptrace access to it."""
-    return syscall("pidfd_getfd", pidfd, target, 0)
-
-
 def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     return syscall("prctl", option, a, b, c, d, subject=f"prctl {option}")
 
@@ -173,14 +157,6 @@ def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) ->
 
 def sethostname(name: bytes) -> None:
     syscall("sethostname", name, len(name), subject=os.fsdecode(name))
-
-
-def setdomainname(name: bytes) -> None:
-    syscall("setdomainname", name, len(name), subject=os.fsdecode(name))
-
-
-def personality(persona: int) -> int:
-    return syscall("personality", persona)
 
 
 # -- mounts --
@@ -242,13 +218,13 @@ def mount_setattr(
     fd: int, path: str, flags: int, set_: int, clear: int = 0, propagation: int = 0, userns: int = 0
 ) -> None:
     """Set and clear MOUNT_ATTR_* of a mount, with AT_RECURSIVE of the whole tree; the kernel keeps locked flags."""
-    attr = _struct((set_, 8), (clear, 8), (propagation, 8), (userns, 8))
+    attr = packed((set_, 8), (clear, 8), (propagation, 8), (userns, 8))
     syscall("mount_setattr", fd, os.fsencode(path), flags, attr, len(attr), subject=path)
 
 
 def openat2(dirfd: int, path: str, flags: int, resolve: int = RESOLVE_IN_ROOT, mode: int = 0) -> int:
     """open(2) with RESOLVE_* limits; the default treats `dirfd` as the root, whatever links or `..` say."""
-    how = _struct((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
+    how = packed((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
     while True:
         try:
             return syscall("openat2", dirfd, os.fsencode(path), how, len(how), subject=path)
@@ -272,11 +248,6 @@ def socketpair() -> tuple[int, int]:
     return int.from_bytes(pair[:4], sys.byteorder), int.from_bytes(pair[4:], sys.byteorder)
 
 
-def syncfs(fd: int) -> None:
-    """Write what is cached of the file system that `fd` lies on to its disk."""
-    syscall("syncfs", fd)
-
-
 def receive(fd: int) -> bytes:
     """The next record of a `socketpair`, b"" at its end.
 
@@ -291,19 +262,19 @@ def receive(fd: int) -> bytes:
 
 def send_descriptor(channel: int, record: bytes, fd: int) -> None:
     """Send `record` over a `socketpair`, and a copy of `fd` with it."""
-    control = _struct((20, 8), (1, 4), (1, 4), (fd, 4), (0, 4))  # struct cmsghdr: SOL_SOCKET, SCM_RIGHTS, one int
-    part = _struct((address(record), 8), (len(record), 8))
-    message = _struct((0, 8), (0, 8), (address(part), 8), (1, 8), (address(control), 8), (len(control), 8), (0, 8))
+    control = packed((20, 8), (1, 4), (1, 4), (fd, 4), (0, 4))  # struct cmsghdr: SOL_SOCKET, SCM_RIGHTS, one int
+    part = packed((address(record), 8), (len(record), 8))
+    message = packed((0, 8), (0, 8), (address(part), 8), (1, 8), (address(control), 8), (len(control), 8), (0, 8))
     syscall("sendmsg", channel, message, 0)
 
 
 def receive_descriptor(channel: int) -> tuple[bytes, int]:
     """(next record, descriptor that came with it or -1); as `receive` at the end.  For records of at most 64 KiB."""
     buffer, control = bytes(bytearray(1 << 16)), bytes(bytearray(24))  # of our own for the kernel to fill
-    part = _struct((address(buffer), 8), (len(buffer), 8))
+    part = packed((address(buffer), 8), (len(buffer), 8))
     while True:
         fields = ((0, 8), (0, 8), (address(part), 8), (1, 8), (address(control), 8), (len(control), 8), (0, 8))
-        message = _struct(*fields)
+        message = packed(*fields)
         try:
             length = syscall("recvmsg", channel, message, 0x40000000)  # MSG_CMSG_CLOEXEC
         except OSError as error:
@@ -319,9 +290,9 @@ def receive_descriptor(channel: int) -> tuple[bytes, int]:
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2), version 3: three bit sets of 64."""
-    header = _struct((0x20080522, 4), (0, 4))
+    header = packed((0x20080522, 4), (0, 4))
     low, high = 0xFFFFFFFF, 32
-    data = _struct(
+    data = packed(
         (effective & low, 4), (permitted & low, 4), (inheritable & low, 4),
         (effective >> high, 4), (permitted >> high, 4), (inheritable >> high, 4),
     )  # fmt: skip
@@ -330,7 +301,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 def seccomp_load(program: bytes, flags: int = SECCOMP_FILTER_FLAG_TSYNC) -> int:
     """Load a BPF program (struct sock_filter[], 8 bytes each); returns the listener with NEW_LISTENER, else 0."""
-    fprog = _struct((len(program) // 8, 8), (address(program), 8))
+    fprog = packed((len(program) // 8, 8), (address(program), 8))
     return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, fprog)
 
 
@@ -345,33 +316,6 @@ def keyctl_join_session_keyring() -> None:
     syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
 
 
-def landlock_create(files: int, ports: int, scopes: int) -> int:
-    """A ruleset that handles these LANDLOCK_ACCESS_FS_*, LANDLOCK_ACCESS_NET_* and LANDLOCK_SCOPE_*.
-
-    OSError E2BIG or EINVAL for what this kernel does not know, ENOSYS or EOPNOTSUPP without Landlock.
-    """
-    attr = _struct((files, 8), (ports, 8), (scopes, 8))  # struct landlock_ruleset_attr, as long as it must be
-    return syscall("landlock_create_ruleset", attr, 24 if scopes else 16 if ports else 8, 0)
-
-
-def landlock_allow_path(ruleset: int, fd: int, rights: int) -> None:
-    syscall("landlock_add_rule", ruleset, 1, _struct((rights, 8), (fd, 4)), 0)  # struct landlock_path_beneath_attr
-
-
-def landlock_allow_port(ruleset: int, port: int, rights: int) -> None:
-    syscall("landlock_add_rule", ruleset, 2, _struct((rights, 8), (port, 8)), 0)  # struct landlock_net_port_attr
-
-
-def landlock_restrict_self(ruleset: int) -> None:
-    """Confine this process and its children, for good; needs no_new_privs or CAP_SYS_ADMIN."""
-    syscall("landlock_restrict_self", ruleset, 0)
-
-
-def landlock_abi() -> int:
-    """The kernel's Landlock ABI version, 1 or more; OSError ENOSYS or EOPNOTSUPP when there is none."""
-    return syscall("landlock_create_ruleset", None, 0, 1)
-
-
 # -- terminals and network devices --
 
 
@@ -383,25 +327,7 @@ def loopback_up() -> None:
     """Set IFF_UP of `lo` in the current network namespace."""
     fd = syscall("socket", AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
     try:
-        request = b"lo".ljust(16, b"\0") + _struct((IFF_UP | 0x40, 2)) + bytes(22)
+        request = b"lo".ljust(16, b"\0") + packed((IFF_UP | 0x40, 2)) + bytes(22)
         ioctl(fd, SIOCSIFFLAGS, request)
-    finally:
-        os.close(fd)
-
-
-def unreachable_route(network: str, prefix: int) -> None:
-    """Make an IPv4 network unreachable in the current network namespace: rtnetlink(7), RTM_NEWROUTE, RTN_UNREACHABLE."""
-    address_bytes = bytes(int(part) for part in network.split("."))
-    # struct rtmsg: family, dst_len, src_len, tos, table main, protocol static, scope universe, type; flags
-    route = bytes((AF_INET, prefix, 0, 0, 254, 4, 0, 7)) + bytes(4) + _struct((8, 2), (1, 2)) + address_bytes
-    # struct nlmsghdr: length, RTM_NEWROUTE, REQUEST | ACK | CREATE | EXCL, sequence number, port
-    message = _struct((16 + len(route), 4), (24, 2), (0x605, 2), (1, 4), (0, 4)) + route
-    fd = syscall("socket", 16, 3 | SOCK_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW, NETLINK_ROUTE
-    try:
-        os.write(fd, message)  # not connected: it goes to the kernel
-        answer = os.read(fd, 4096)
-        error = -int.from_bytes(answer[16:20], sys.byteorder, signed=True)  # struct nlmsgerr
-        if error and error != 17:  # EEXIST
-            raise OSError(error, os.strerror(error), f"{network}/{prefix}")
     finally:
         os.close(fd)

@@ -7,7 +7,7 @@ reach (`--disable-host-loopback`, `--no-map-gw`).
 
 import os
 
-from sandbox import caps, linux, userns
+from sandbox import caps, linux, linux_rare, userns
 from sandbox.errors import EACCES, ENOENT, SandboxError
 
 ADDRESS, GATEWAY, NAMESERVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
@@ -83,12 +83,12 @@ def _let_device_outlive(helper: int) -> None:
     this all works the same, only later.
     """
     try:
-        pidfd = linux.pidfd_open(helper)
+        pidfd = linux_rare.pidfd_open(helper)
     except OSError:
         return
     for number in range(3, _SOME_DESCRIPTORS):
         try:
-            fd = linux.pidfd_getfd(pidfd, number)
+            fd = linux_rare.pidfd_getfd(pidfd, number)
         except OSError:
             continue
         try:

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from sandbox import linux
+from sandbox import linux, linux_rare
 from sandbox.doctor import inside
 from sandbox.doctor.ids import OUTER
 from sandbox.doctor.packages import as_root
@@ -130,7 +130,7 @@ def seccomp_filter(scratch: Scratch) -> Verdict:
     except OSError as error:
         return Verdict(MISSING, f"{_NO_SECCOMP} ({error.strerror})")
     try:
-        linux.personality(0xFFFFFFFF)
+        linux_rare.personality(0xFFFFFFFF)
     except OSError as error:
         if error.errno == errno.EXDEV:
             return Verdict(WORKS)
@@ -153,7 +153,7 @@ def seccomp_notify(scratch: Scratch) -> Verdict:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(OSError):
-            linux.personality(0xFFFFFFFF)
+            linux_rare.personality(0xFFFFFFFF)
             os._exit(0)
         os._exit(1)
     # The kernel writes into this object, which is nobody else's (bytes of a literal could be).
@@ -171,7 +171,7 @@ def seccomp_notify(scratch: Scratch) -> Verdict:
 def landlock(scratch: Scratch) -> Verdict:
     """Forbid ourselves to read files, and try to read one."""
     try:
-        abi = linux.landlock_abi()
+        abi = linux_rare.landlock_abi()
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             fix = "add `landlock,` in front of the kernel's boot parameter lsm= (see /sys/kernel/security/lsm)"

@@ -11,7 +11,7 @@ import resource
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox import cache, linux
+from sandbox import cache, linux_rare
 from sandbox.errors import SandboxError
 from sandbox.image.archive import Layer, layer_type
 from sandbox.image.files import blob_name
@@ -142,7 +142,7 @@ class Intake:
     ) -> None:  # fmt: skip
         """Everything is there: make it safe, then visible."""
         if blobs:
-            linux.syncfs(next(iter(blobs.values())).fd)
+            linux_rare.syncfs(next(iter(blobs.values())).fd)
         if claims and not (blobs and self._same_disk(claims, blobs)):
             self._layers.sync(list(claims.values()))
         digests = {layer.digest or layer.diff_id: here.digest for layer, here in zip(wanted, kept, strict=True)}

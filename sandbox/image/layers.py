@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sandbox import linux
+from sandbox import linux_rare
 from sandbox.errors import SandboxError, printable, tell
 from sandbox.image.archive import Layer
 from sandbox.image.layout import room_hint, try_lock
@@ -123,7 +123,7 @@ class Layers:
     def sync(claims: list[Claim]) -> None:
         """The files first, then the names: after a power loss a layer that has its name is whole."""
         try:
-            linux.syncfs(claims[0].fd)  # one for all, and for what else there is to be written on this disk
+            linux_rare.syncfs(claims[0].fd)  # one for all, and for what else there is to be written on this disk
         except OSError as found:
             raise _error("unpack layer", os.path.basename(claims[0].final)[:12], found) from None
 

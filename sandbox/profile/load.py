@@ -13,7 +13,7 @@ import re
 import stat
 from typing import Any, NoReturn
 
-from sandbox import cache, linux, paths
+from sandbox import cache, linux_rare, paths
 from sandbox.errors import SandboxError
 from sandbox.profile import calls, compile, foreign, language, source
 from sandbox.profile.kept import Profile
@@ -121,7 +121,7 @@ def lacking(word: str) -> str:
     name, _, least = word.partition(">=")
     if name == "landlock":
         try:
-            abi = linux.landlock_abi()
+            abi = linux_rare.landlock_abi()
         except OSError as error:
             return f"{error.strerror}"
         return f"the kernel has version {abi}" if abi < int(least or 1) else ""

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sandbox import landlock, linux
+from sandbox import landlock, linux_rare
 from sandbox.errors import EOPNOTSUPP, SandboxError
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay", "landlock")
@@ -121,7 +121,7 @@ def test_exec_is_confined_too(sbx, tmp_path, busybox_rootfs, no_leftovers):
 
 def test_a_kernel_that_can_not_do_it_is_an_error(monkeypatch):
     """Older kernels are had in the virtual machine only; what is asked for is never left out."""
-    monkeypatch.setattr(linux, "landlock_abi", lambda: 2)
+    monkeypatch.setattr(linux_rare, "landlock_abi", lambda: 2)
     for line in ("write /tmp", "connect 80", "bind -", "scoped signal"):
         with pytest.raises(SandboxError) as caught:
             landlock.restrict(line, lambda _: None)

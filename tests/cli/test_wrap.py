@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import linux
+from sandbox import linux_rare
 
 pytestmark = pytest.mark.requires("userns", "mount", "store", "seccomp")
 
@@ -426,7 +426,7 @@ def test_R28_abstract_sockets_of_the_host(wrap):
         listening.bind(f"\0{name}")
         listening.listen()
         done = wrap(script, "--network", "host")
-        if linux.landlock_abi() < 6:
+        if linux_rare.landlock_abi() < 6:
             words = "sbx: network host: this kernel can not keep the host's abstract unix sockets out of reach\n"
             assert (done.returncode, done.stderr) == (0, words)
             return
