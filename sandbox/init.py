@@ -4,48 +4,44 @@ It decides nothing, reads no environment and imports nothing: everything it uses
 (code found in the image would run with our rights: CVE-2019-14271).  Errors go to the keeper as data.
 """
 
-import fcntl
 import marshal
 import os
-import resource
+import sys
 
-from sandbox import caps, linux, mounts
-from sandbox.errors import (
-    EACCES,
-    EBUSY,
-    EINVAL,
-    ENOENT,
-    ENOSYS,
-    ENOTDIR,
-    EXIT_FAILED,
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    SandboxError,
-)
-from sandbox.spec import DEFAULT_PATH
+from sandbox import linux, mounts
+from sandbox.errors import EINVAL, ENOENT, EXIT_FAILED, SandboxError
+from sandbox.init_process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal  # the same names, with types; importing it costs 4 ms
-    from collections.abc import Callable
     from typing import Any, NoReturn
 else:
     import _signal
 
-_EVERY = frozenset(range(1, 65)) - {9, 19, 32, 33}  # signals but SIGKILL, SIGSTOP and the C library's own two
-_ENDING = (1, 2, 3, 15)
-_KEYBOARD, _SI_KERNEL = (2, 3, 20), 128  # SIGINT, SIGQUIT, SIGTSTP; sigaction(2)
-_ROOT_IS_GONE = (5, 103, 107, 116)  # EIO, ECONNABORTED, ENOTCONN, ESTALE
+EVERY = frozenset(range(1, 65)) - {9, 19, 32, 33}  # signals but SIGKILL, SIGSTOP and the C library's own two
+# Steps that most starts do without -> the module that has them, as functions of the Init; the keeper has loaded it.
+ROOMS = {
+    **dict.fromkeys(("reaper", "pause"), "init_reaper"),
+    **dict.fromkeys(("undumpable", "join", "descriptors", "terminal_of", "own_namespaces"), "join"),
+}
 
 
-class Init:
+class Init(Process):
     """The state of the steps: descriptors of the slots, of the root, and the channel to the keeper."""
 
     def __init__(self, channel: int, slots: dict[int, int]) -> None:
-        self.channel = channel
+        super().__init__(channel)
         self.slots = slots
         self.root_fd = -1
         self.null_fd = -1
+
+    def step(self, verb: str, *arguments: "Any") -> None:
+        """Execute one step."""
+        if verb in ROOMS:
+            getattr(sys.modules[f"sandbox.{ROOMS[verb]}"], verb)(self, *arguments)
+        else:
+            getattr(self, verb)(*arguments)
 
     # -- before all others --
 
@@ -107,13 +103,8 @@ class Init:
             os.close(fd)
 
     def terminal(self, uid: int) -> None:
-        """A terminal of the container's own devpts: its master goes to the keeper, its other end becomes 0, 1, 2.
-
-        The other end is had by TIOCGPTPEER, not by a path that may have been replaced (CVE-2025-52565).
-        """
-        master = linux.openat2(self.root_fd, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-        linux.ioctl(master, linux.TIOCSPTLCK, bytes(4))
-        peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        """A terminal of the container's own devpts: its master goes to the keeper, its other end becomes 0, 1, 2."""
+        master, peer = open_terminal(self.root_fd)
         name = os.readlink(f"/proc/self/fd/{peer}").rpartition("/")[2]
         console = mounts.tree(f"dev/pts/{name}", recursive=False, dirfd=self.root_fd)
         mounts.attach(console, self.root_fd, "/dev/console")
@@ -156,13 +147,6 @@ class Init:
             if error.errno != ENOENT:  # a kernel without user namespaces to limit
                 raise
 
-    def landlock(self, text: str) -> None:
-        """Files, ports and processes that are in reach: with the host's network its abstract unix sockets would be
-        (CVE-2020-15257)."""
-        from sandbox import landlock  # which the keeper has loaded
-
-        landlock.restrict(text, lambda words: self.tell("warn", words))
-
     def readonly(self, path: str) -> None:
         mounts.make_readonly(self.root_fd, path)
 
@@ -183,250 +167,20 @@ class Init:
         linux.umount2(".", linux.MNT_DETACH)
         os.chdir("/")
 
-    # -- the process --
 
-    def keyring(self) -> None:
-        try:
-            linux.keyctl_join_session_keyring()
-        except OSError as error:
-            if error.errno not in (38, 122):  # ENOSYS: no keyrings in this kernel; EDQUOT: see below
-                raise
-            if error.errno == 122:
-                raise SandboxError("make session keyring", errno=122, hint="check /proc/key-users") from None
+def open_terminal(root: int) -> tuple[int, int]:
+    """(master, its other end) of a new terminal of the devpts below the folder `root`.
 
-    def session(self) -> None:
-        """A session of one's own: without it TIOCSTI reaches the caller's terminal (CVE-2017-5226)."""
-        try:
-            os.setsid()
-        except PermissionError:
-            pass  # `terminal` has done it
-
-    def rlimit(self, number: int, soft: int, hard: int) -> None:
-        limits = [resource.RLIM_INFINITY if n >= 1 << 63 or n < 0 else n for n in (soft, hard)]
-        try:
-            resource.setrlimit(number, (limits[0], limits[1]))
-        except (OSError, ValueError):
-            _, most = resource.getrlimit(number)
-            raise SandboxError(
-                "set resource limit", str(number), detail=f"{hard} is above the caller's hard limit {most}"
-            ) from None
-
-    def umask(self, mask: int) -> None:
-        os.umask(mask)
-
-    def null_stdin(self) -> None:
-        fd = os.open("/dev/null", os.O_RDONLY)
-        if fd != 0:
-            os.dup2(fd, 0)
-            os.close(fd)
-
-    def reaper(self) -> None:
-        """Stay as pid 1: the rest of the steps happen in a child, this process passes signals on and reaps.
-
-        What a terminal sends (Ctrl-C) reaches the child by itself: it is in our process group.
-        """
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY)
-        child = os.fork()
-        if child == 0:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-            return
-        # The keeper learns of a failed exec from the child's channel alone.
-        linux.close_range(0)
-        _wait_for_signals()
-        while True:
-            signal = _signal.sigwaitinfo(_EVERY)
-            if signal.si_signo == linux.SIGCHLD:
-                _reap(child)
-            elif signal.si_signo not in _KEYBOARD or signal.si_code != _SI_KERNEL:
-                os.kill(child, signal.si_signo)  # not reaped yet: we would have ended with it
-
-    def pause(self) -> None:
-        """Be what holds the namespaces of a pod: reap whoever is left to pid 1, and end when asked to."""
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        _wait_for_signals()
-        linux.close_range(0)
-        while True:
-            number = _signal.sigwaitinfo(_EVERY).si_signo
-            if number == linux.SIGCHLD:
-                _reap(-1)
-            elif number in _ENDING:
-                os._exit(0)
-
-    def bounding(self, keep: int) -> None:
-        caps.drop_bounding(keep)
-
-    def ids(self, uid: int, gid: int, groups: tuple[int, ...]) -> None:
-        """Groups first, while we may; exactly those of the image's user (CVE-2022-2989)."""
-        with open("/proc/self/setgroups", "rb", buffering=0) as file:
-            allowed = file.read().startswith(b"allow")
-        if allowed:
-            os.setgroups(groups)
-        elif groups:
-            raise SandboxError("set groups", str(groups[0]), EINVAL, detail="only one id is mapped")
-        linux.prctl(linux.PR_SET_KEEPCAPS, 1)
-        try:
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-        except OSError as error:
-            hint = "the id is outside the id map; `cat /etc/subuid` shows how many ids you have"
-            raise SandboxError.of("set user", f"{uid}:{gid}", error, hint) from None
-        linux.prctl(linux.PR_SET_KEEPCAPS, 0)
-
-    def cwd(self, path: str) -> None:
-        try:
-            os.chdir(path)
-            real = os.getcwd()
-        except OSError as error:
-            raise SandboxError.of("change directory", path, error, "-w names a directory of the image") from None
-        if not real.startswith("/") or real == "/proc" or real.startswith("/proc/"):
-            # A descriptor of the host below /proc/self/fd would lead outside (CVE-2024-21626).
-            raise SandboxError("change directory", path, detail="it is not inside the container")
-
-    def parent_death_signal(self) -> None:
-        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-
-    def effective(self) -> None:
-        """All that is permitted in effect again; a bit that the kernel does not know is ignored."""
-        every = caps.mask(caps.NAMES)
-        linux.capset(every, every, 0)
-
-    def capabilities(self, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
-        caps.apply(effective, permitted, inheritable, ambient)
-
-    def no_new_privs(self) -> None:
-        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-
-    def close_fds(self, keep: tuple[int, ...]) -> None:
-        linux.close_range(3, cloexec=True)
-        for fd in keep:
-            os.set_inheritable(fd, True)
-
-    def seccomp(self, program: bytes, telling: bytes, witness: str) -> None:
-        """Load the filter; with `telling`, its form that tells of refusals, hand the listener to the keeper.
-
-        `witness` is a call that fails in another way when the filter is in force.
-        """
-        listener = _load_telling(telling) if telling else -1
-        if listener < 0:
-            linux.seccomp_load(program)
-        else:
-            linux.send_descriptor(self.channel, marshal.dumps(("listener", None)), listener)
-        if witness:
-            try:
-                linux.syscall(witness, None, 0)
-            except OSError as error:
-                if error.errno == ENOSYS:
-                    return
-            raise SandboxError("load filter", witness, detail="the kernel took it, and does not enforce it")
-
-    def execute(self, args: tuple[str, ...], env: tuple[str, ...]) -> None:
-        environment = dict(entry.partition("=")[::2] for entry in env)
-        name = args[0]
-        if "/" in name:
-            candidates = [name]
-        else:
-            candidates = [f"{folder or '.'}/{name}" for folder in environment.get("PATH", DEFAULT_PATH).split(":")]
-        denied = 0
-        for path in candidates:
-            try:
-                os.execve(path, args, environment)
-            except OSError as error:
-                if error.errno not in (ENOENT, ENOTDIR, EACCES):
-                    # A root file system that went away is not the command's fault.
-                    code = EXIT_FAILED if error.errno in _ROOT_IS_GONE else EXIT_NOT_EXECUTABLE
-                    raise SandboxError("execute", name, error.errno or 0, code=code) from None
-                if error.errno == EACCES or os.path.exists(path):
-                    denied = error.errno
-        if denied == EACCES:
-            raise SandboxError("execute", name, EACCES, code=EXIT_NOT_EXECUTABLE)
-        if denied:
-            hint = "the file is there, but the interpreter it names (`#!` line or ELF loader) is not in the image"
-            raise SandboxError("execute", name, ENOENT, hint=hint, code=EXIT_NOT_FOUND)
-        raise SandboxError("execute", name, ENOENT, code=EXIT_NOT_FOUND)
-
-    def own_namespaces(self, *kinds: tuple[str, str]) -> None:
-        """Hand our namespaces to the keeper, who can not open those of a process that is not dumpable."""
-        for kind, file in kinds:
-            fd = os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
-            linux.send_descriptor(self.channel, marshal.dumps(("namespace", kind)), fd)
-            os.close(fd)
-
-    # -- a further process, see join.py --
-
-    def undumpable(self) -> None:
-        """Until exec nobody inside may look at what is still the keeper's memory and program (CVE-2019-5736)."""
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-
-    def join(self, *spaces: int) -> None:
-        for fd in spaces:
-            linux.setns(fd, 0)
-
-    def descriptors(self, *fds: int) -> None:
-        """`fds` become 0, 1, 2 and so on; -1 is /dev/null."""
-        # Out of the way first: a target may be the number of another source, or of the channel.
-        least = max(3, len(fds))
-        self.channel = fcntl.fcntl(self.channel, fcntl.F_DUPFD_CLOEXEC, least)
-        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least) if fd >= 0 else -1 for fd in fds]
-        for number, fd in enumerate(moved):
-            os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), number)
-
-    def terminal_of(self, peer: int) -> None:
-        os.setsid()
-        linux.ioctl(peer, linux.TIOCSCTTY, 0)
-        self.descriptors(peer, peer, peer)
-
-    # -- the channel to the keeper, see keeper.py --
-
-    def tell(self, *record: "Any") -> None:
-        os.write(self.channel, marshal.dumps(record))
-
-    def expect(self, kind: str) -> None:
-        message = linux.receive(self.channel)
-        if not message or marshal.loads(message)[0] != kind:
-            os._exit(EXIT_FAILED)  # the keeper is gone or has given up; it says why
-
-
-def _load_telling(program: bytes) -> int:
-    """The listener of a filter that tells of refusals; -1 where none can be: refusals are then not explained."""
-    flags = linux.SECCOMP_FILTER_FLAG_NEW_LISTENER
-    # A signal must not take a call back that the keeper has seen; Linux 5.19 and later can promise that.
-    for more in (linux.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0):
-        try:
-            return linux.seccomp_load(program, flags | more)
-        except OSError as error:
-            if error.errno == EBUSY:  # we run in a sandbox that has one already, and there can be only one
-                return -1
-            if error.errno != EINVAL:
-                raise
-    return -1
-
-
-def _wait_for_signals() -> None:
-    """From now on all signals are had by sigwaitinfo(_EVERY)."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY)
-    for number in _EVERY:
-        # Never called.  The keeper looks for it in /proc, where blocked signals that are waited for show as not blocked.
-        _signal.signal(number, lambda *_: None)
-
-
-def _reap(child: int) -> None:
-    """Collect whoever has ended; with `child` the process ends."""
-    while True:
-        try:
-            pid, code = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == child:
-            status = os.waitstatus_to_exitcode(code)
-            os._exit(status if status >= 0 else 128 - status)
-        if pid == 0:
-            return
+    The other end is had by TIOCGPTPEER, not by a path that may have been replaced (CVE-2025-52565).
+    """
+    master = linux.openat2(root, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    linux.ioctl(master, linux.TIOCSPTLCK, bytes(4))
+    return master, linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def reset_signals() -> None:
     """All dispositions to their defaults and nothing blocked: Python ignores SIGPIPE, callers ignore what they like."""
-    for number in _EVERY:
+    for number in EVERY:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
@@ -450,14 +204,13 @@ def _steps(init: Init, steps: "list[tuple[Any, ...]]") -> int:
         # The last namespace may have to be made yet, and the group joined.
         first = 1 if steps[0][0] == "cgroup" else 0
         for verb, *arguments in steps[:first]:
-            getattr(init, verb)(*arguments)
+            init.step(verb, *arguments)
         # Before anything else: our pid as the host sees it, and the namespaces are there to be opened.
         init.tell("ready", int(os.readlink("/proc/self")))
         for verb, *arguments in steps[first:]:
             if verb == "pivot_root":
                 init.expect("go")
-            step: Callable[..., None] = getattr(init, verb)
-            step(*arguments)
+            init.step(verb, *arguments)
     except SandboxError as error:
         code = error.code
         init.tell("error", error.as_tuple())

@@ -8,6 +8,8 @@
 The keeper is its parent, so it knows the exit status, and who asked may go away.
 """
 
+import fcntl
+import marshal
 import os
 
 from sandbox import init, linux, plan as plans, spec as oci, users
@@ -16,6 +18,8 @@ from sandbox.errors import EINVAL, SandboxError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from sandbox.init import Init
 
     Spec = dict[str, Any]
 
@@ -126,10 +130,45 @@ def clone_in(space: int, flags: int) -> int:
 def terminal(root: int, uid: int) -> tuple[int, int]:
     """(master, its other end) of a new terminal of the container's own devpts, for a process of `uid`."""
     try:
-        master = linux.openat2(root, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-        linux.ioctl(master, linux.TIOCSPTLCK, bytes(4))
-        peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        master, peer = init.open_terminal(root)
         os.fchown(peer, uid, -1)
     except OSError as error:
         raise SandboxError.of("make terminal", "/dev/pts/ptmx", error) from None
     return master, peer
+
+
+# -- steps of such a process, and of an init that hands over its namespaces: see init.py --
+
+
+def undumpable(_: "Init") -> None:
+    """Until exec nobody inside may look at what is still the keeper's memory and program (CVE-2019-5736)."""
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+
+
+def join(_: "Init", *spaces: int) -> None:
+    for fd in spaces:
+        linux.setns(fd, 0)
+
+
+def descriptors(process: "Init", *fds: int) -> None:
+    """`fds` become 0, 1, 2 and so on; -1 is /dev/null."""
+    # Out of the way first: a target may be the number of another source, or of the channel.
+    least = max(3, len(fds))
+    process.channel = fcntl.fcntl(process.channel, fcntl.F_DUPFD_CLOEXEC, least)
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least) if fd >= 0 else -1 for fd in fds]
+    for number, fd in enumerate(moved):
+        os.dup2(fd if fd >= 0 else os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), number)
+
+
+def terminal_of(process: "Init", peer: int) -> None:
+    os.setsid()
+    linux.ioctl(peer, linux.TIOCSCTTY, 0)
+    descriptors(process, peer, peer, peer)
+
+
+def own_namespaces(process: "Init", *kinds: tuple[str, str]) -> None:
+    """Hand our namespaces to the keeper, who can not open those of a process that is not dumpable."""
+    for kind, file in kinds:
+        fd = os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        linux.send_descriptor(process.channel, marshal.dumps(("namespace", kind)), fd)
+        os.close(fd)

@@ -233,6 +233,7 @@ class Keeper(Vigil):
     def _import(self, plan: "plans.Plan") -> None:
         """Load what may be needed, while it can be read: the new ids may not reach it, and mounts may cover it."""
         names = {_ROOMS[verb] for verb, *_ in plan["build"] if verb in _ROOMS}
+        names |= {init.ROOMS[verb] for verb, *_ in plan["init"] if verb in init.ROOMS}
         if self._is_open_early():
             names |= {"control", "join"}
         if self._is_kept():

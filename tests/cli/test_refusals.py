@@ -146,11 +146,11 @@ def test_a_sandbox_in_a_sandbox_has_no_listener_of_its_own(box, tmp_path):
     """There can be one on a process: the inner filter refuses all the same."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from sandbox import init, linux\n"
+        "from sandbox import init_process, linux\n"
         "linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)\n"
         "code = b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f'\n"
-        "first = init._load_telling(code)\n"
-        "assert first > 2 and init._load_telling(code) == -1\n"
+        "first = init_process.load_telling(code)\n"
+        "assert first > 2 and init_process.load_telling(code) == -1\n"
     )
     import subprocess
     import sys

@@ -23,7 +23,7 @@ os posix posixpath stat time winreg zipimport
 RUN = """
 _ctypes _signal _socket fcntl gc marshal resource select time
 sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.containers sandbox.control
-sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.join sandbox.keeper
+sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.init_process sandbox.join sandbox.keeper
 sandbox.launch sandbox.linux sandbox.mounts sandbox.options sandbox.overlay sandbox.paths sandbox.plan
 sandbox.profiles sandbox.refusals sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees
 sandbox.userns sandbox.users sandbox.values sandbox.vigil sandbox.volumes
@@ -86,7 +86,7 @@ def test_run_with_many_options(session_sbx: Sbx, busybox_oci: Images, tmp_path: 
         "core=0",
     ]
     rights = ["--cap-add", "NET_ADMIN", "--sysctl", "net.ipv4.ip_forward=1", "--init", "--timeout", "9", "--read-only"]
-    check(imports(session_sbx, "run", *options, *rights, busybox_oci.oci, "true"))
+    check(imports(session_sbx, "run", *options, *rights, busybox_oci.oci, "true"), "sandbox.init_reaper")
 
 
 @pytest.mark.requires("slirp")
