@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # With one of these, what was found out without it says nothing.
-_OTHERWISE = ("authfile", "creds", "all_tags")
+_OTHERWISE = ("creds", "all_tags")
 _ORDINARY_RETRIES = "4"
 
 
@@ -21,7 +21,7 @@ def main(opts: "dict[str, Any]", operands: list[str]) -> int:
     plain = not any(opts[name] for name in _OTHERWISE) and opts["retry"] == _ORDINARY_RETRIES
     ask = opts["policy"] != "missing"
     if plain and opts["policy"] != "never":
-        way = opts["platform"], opts["tls_verify"], opts["cert_dir"]
+        way = opts["platform"], opts["tls_verify"], opts["cert_dir"], opts["authfile"]
         while operands and (same := glance.same(operands[0], *way, ask=ask)):
             image_id, name = same
             long = name != operands[0].removeprefix("docker://")

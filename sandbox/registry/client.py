@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict, limits
 from sandbox.image.reference import Reference, valid_digest
-from sandbox.registry import configuration, downloads, names, proxies, uploads
+from sandbox.registry import configuration, downloads, names, uploads
 from sandbox.registry.access import ORDINARY, Access
 from sandbox.registry.configuration import Configuration
 from sandbox.registry.faults import RegistryError
@@ -28,6 +28,7 @@ TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _LIST_BYTES = 4 << 20  # one page of tags or of the catalogue
 _PAGES = 1000
 _MIRROR_RETRIES = 1  # there is somebody else to ask
+_HAS_NOT = (401, 403, 404)  # a mirror's answers that will be the same the next time
 
 
 class Manifest(NamedTuple):
@@ -47,6 +48,7 @@ class Client:
         self._settings: Configuration | None = None
         self._lock = threading.RLock()
         self._good: Endpoint | None = None  # the mirror, or the registry, that had the manifest
+        self._way: list[Session] | None = None  # who was asked for the name itself, the last one with success
 
     def __enter__(self) -> "Client":
         return self
@@ -90,14 +92,9 @@ class Client:
             found = [self._good, *(endpoint for endpoint in found if endpoint != self._good)]
         return [self._session(endpoint) for endpoint in found]
 
-    def direct(self) -> Session | None:
-        """The way to the registry when it has answered by itself and to nobody in particular: no mirror, login or proxy."""
-        sources = self._sources()
-        session = sources[-1]
-        if len(sources) > 1 or session.asked:
-            return None
-        url = Url(session.base("pull manifest", self.name), "pull manifest")
-        return None if proxies.proxy_for(url.scheme, url.host, url.port) else session
+    def way(self) -> list[Session]:
+        """Who was asked for the name itself, in order, the last one with success; [] when mirrors failed on the way."""
+        return self._way or []
 
     def _home(self) -> Session:
         """The registry itself, for what is not pulled."""
@@ -120,16 +117,20 @@ class Client:
     def _try(self, ask: "Callable[[Session], Any]", digest: str) -> Any:
         """The first success among the sources; the registry's own error when there is none."""
         sources = self._sources(digest)
-        for session in sources[:-1]:
+        clear = True
+        for number, session in enumerate(sources, 1):
             try:
                 found = ask(session)
-            except SandboxError:
+            except SandboxError as error:
+                if session is sources[-1]:
+                    raise
+                clear = clear and getattr(error, "status", 0) in _HAS_NOT
                 continue
             self._good = session.endpoint
+            if self._way is None:
+                self._way = sources[:number] if clear else []
             return found
-        found = ask(sources[-1])
-        self._good = sources[-1].endpoint
-        return found
+        raise AssertionError("not reached")
 
     def _manifest(self, session: Session, reference: str, accept: list[str]) -> Manifest:
         step, subject = "pull manifest", self._subject(reference)

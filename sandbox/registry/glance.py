@@ -1,14 +1,14 @@
-"""Is what was pulled still what the registry has?  One HEAD request, and nothing imported for it.  (cold)
+"""Is what was pulled still what the registry has?  One HEAD request, and no HTTP library imported for it.  (cold)
 
 To pull what is already there is the most frequent of all pulls, and importing an HTTP library takes five times as long as
-all the rest of it.  So a pull that was served without a login, by the registry itself, leaves a record of what it asked and
-what the answer was.  The next one like it sends the same first request that the full way would send, from here: without
-credentials, to the same place.  When the answer is the same digest, that is all.  Any other answer, or none, decides
-nothing: the full way (`pulling`) begins from the start, with its retries, logins, mirrors and messages.
+all the rest of it.  So a pull leaves a record of whom it asked for what (the mirrors before the one that had it too), and
+what the answer was.  The next one like it sends the same first requests that the full way would send, from here, to the
+same places.  When the answer is the same digest, that is all.  Any other answer, or none, decides nothing: the full way
+(`pulling`) begins from the start, with its retries, mirrors and messages.
 
 A record is valid while nothing changes that it came from: index.json and the blobs it needs, registries.conf, the
-environment.  Certificates are looked up again each time.  Where TLS was not spoken, and that was allowed, plain http is
-asked at once.
+environment.  It holds no secret: where a login was wanted, credentials are looked up anew (`glance_login`), as
+certificates are.  Where TLS was not spoken, and that was allowed, plain http is asked at once.
 """
 
 import _socket
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    Answer = tuple[int, list[tuple[str, str]], bytes]  # status, headers (names in lower case), body
+
 SECONDS = 5.0  # for all of it; who is slower is asked with patience
 _HEADER_BYTES = 16 << 10
 _DIGEST = "docker-content-digest"
+_HAS_NOT = (401, 403, 404)  # what a mirror may say before the next one is asked
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 # What decides whom a name is asked from, and by which way.
 _VARIABLES = (
-    "HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SBX_REGISTRIES_CONF", "CONTAINERS_REGISTRIES_CONF", "HTTP_PROXY", "HTTPS_PROXY",
-    "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SBX_REGISTRIES_CONF", "CONTAINERS_REGISTRIES_CONF", *_PROXIES, "NO_PROXY",
+    "no_proxy",
 )  # fmt: skip
 ACCEPT = (
     "application/vnd.oci.image.index.v1+json",
@@ -41,8 +45,9 @@ ACCEPT = (
 
 
 def _key(text: str, platform: str, tls_verify: "bool | None", cert_dir: str) -> str:
+    # By a hash: a proxy's URL may hold a password, and a key becomes the name of a file.
     told = "|".join(f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ)
-    return f"glance|{text}|{platform}|{tls_verify}|{cert_dir}|{told}"
+    return f"glance|{text}|{platform}|{tls_verify}|{cert_dir}|{cache.short_hash(told)}"
 
 
 def keep(
@@ -56,15 +61,15 @@ def keep(
 ) -> None:
     """Remember that `text` was pulled.
 
-    `seen` has "origin" (`https://host`), "verify", "path", "asked" (tag or digest), "digest" (that the registry calls it by),
-    and "name", "id" of the image in the store.
+    `seen` has "places" (`Session.place` of all that were asked, the one with the answer last), "asked" (tag or digest), "digest"
+    (that the registry calls it by), and "name", "id" of the image in the store.
     """
     cache.put(records, _key(text, platform, tls_verify, cert_dir), {**seen, "version": sandbox.__version__}, depends)
 
 
 def same(
-    text: str, platform: str, tls_verify: "bool | None" = None, cert_dir: str = "", *, ask: bool = True
-) -> "tuple[str, str] | None":
+    text: str, platform: str, tls_verify: "bool | None" = None, cert_dir: str = "", authfile: str = "", *, ask: bool = True
+) -> "tuple[str, str] | None":  # fmt: skip
     """(id, full name) of the image in the store, when the registry says that `text` is still that one; None: unknown.
 
     Without `ask`, that it is there is enough.
@@ -79,47 +84,142 @@ def same(
     seen = cache.get(f"{root}/images", _key(text, platform, tls_verify, cert_dir))
     if seen is None or seen["version"] != sandbox.__version__:
         return None
-    if not ask:
-        return seen["id"], seen["name"]
-    try:
-        found = _digest(seen, cert_dir, time.monotonic() + SECONDS)
-    except (OSError, ValueError, SandboxError):  # UnicodeError is a ValueError
-        return None
-    return (seen["id"], seen["name"]) if found == seen["digest"] else None
+    if ask:
+        try:
+            if _digest(seen, cert_dir, authfile, time.monotonic() + SECONDS) != seen["digest"]:
+                return None
+        except (OSError, ValueError, SandboxError):  # UnicodeError is a ValueError
+            return None
+    return seen["id"], seen["name"]
 
 
-def _digest(seen: "dict[str, Any]", cert_dir: str, end: float) -> str:
-    """What the registry says is the digest of what was asked for; "" for any answer but 200.  OSError, ValueError."""
-    scheme, _, netloc = seen["origin"].partition("://")
+def _digest(seen: "dict[str, Any]", cert_dir: str, authfile: str, end: float) -> str:
+    """What is said to be the digest of what was asked for; "" for any answer that decides nothing.  OSError, ValueError."""
+    for place in seen["places"]:
+        folder = "" if place["mirror"] else cert_dir  # the command line speaks of the registry that it names
+        headers = [("Accept", ", ".join(ACCEPT))]
+        if place["login"]:
+            from sandbox.registry.glance_login import authorization
+
+            headers.append(("Authorization", authorization(place, folder, authfile, end)))
+        target = f"/v2/{place['path']}/manifests/{seen['asked']}"
+        status, fields, _ = exchange("HEAD", place["origin"], target, headers, end, folder, verify=place["verify"])
+        if status == 200:
+            said = [value for name, value in fields if name == _DIGEST]
+            return said[0] if len(said) == 1 else ""
+        if status not in _HAS_NOT:
+            break
+    return ""
+
+
+def exchange(
+    method: str, origin: str, target: str, headers: "list[tuple[str, str]]", end: float, folder: str, *, verify: bool,
+    more: str = "", body: bytes = b"", most: int = 0,
+) -> "Answer":  # fmt: skip
+    """One request to `scheme://host[:port]` on a connection of its own, and the answer, with up to `most` bytes of its body.
+
+    `folder` and `more` hold certificates, as `certificates.context` takes them; "" is what certs.d has for the host.
+    OSError, ValueError.
+    """
+    scheme, _, netloc = origin.partition("://")
     host, colon, port = netloc.rpartition(":") if netloc[-1] != "]" else (netloc, "", "")
     if not colon:
         host = netloc
-    link: Any = _connected(host.strip("[]"), int(port) if colon else 443 if scheme == "https" else 80, end)
+    number = int(port) if colon else 443 if scheme == "https" else 80
+    way: tuple[str, int] | None = None
+    headers = [*headers]
+    if any(os.environ.get(name) for name in _PROXIES):
+        from sandbox.registry.glance_proxy import through
+
+        way, proved = through(scheme, host.strip("[]"), number)
+        if way and scheme == "http":
+            headers += proved
+            target = origin + target
+    link: Any = _connected(*(way or (host.strip("[]"), number)), end)
     try:
+        if way and scheme == "https":
+            _tunnel(link, f"{host}:{number}", proved, end)
         if scheme == "https":
             from sandbox.registry.certificates import folder_of
 
-            link = _secured(link, host.strip("[]"), cert_dir or folder_of(netloc), end, verify=seen["verify"])
-        lines = (
-            f"HEAD /v2/{seen['path']}/manifests/{seen['asked']} HTTP/1.1", f"Host: {netloc}", "Accept-Encoding: identity",
-            f"User-Agent: sbx/{sandbox.__version__}", f"Accept: {', '.join(ACCEPT)}", "Connection: close", "", "",
-        )  # fmt: skip
-        link.sendall("\r\n".join(lines).encode("ascii"))
-        head = b""
-        while b"\r\n\r\n" not in head:
-            link.settimeout(_left(end))
-            piece = link.recv(4096)
-            head += piece
-            if not piece or len(head) > _HEADER_BYTES:
-                return ""
-        status, *fields = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+            link = _secured(link, host.strip("[]"), folder or folder_of(netloc), more, end, verify=verify)
+        sent = [("Host", netloc), ("Accept-Encoding", "identity"), *headers, ("Connection", "close")]
+        link.sendall(_request(f"{method} {target}", sent) + body)
+        return _answer(link, end, most)
     finally:
         link.close()
+
+
+def _request(begins: str, headers: "list[tuple[str, str]]") -> bytes:
+    agent = ("User-Agent", f"sbx/{sandbox.__version__}")
+    lines = [f"{begins} HTTP/1.1", *(f"{name}: {value}" for name, value in (*headers, agent)), "", ""]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError
+    return "\r\n".join(lines).encode("ascii")
+
+
+def _tunnel(link: "Any", netloc: str, proved: "list[tuple[str, str]]", end: float) -> None:
+    """Have a proxy connect us; ValueError when it does not."""
+    link.settimeout(_left(end))
+    link.sendall(_request(f"CONNECT {netloc}", [("Host", netloc), *proved]))
+    got = b""
+    while not got.endswith(b"\r\n\r\n"):
+        link.settimeout(_left(end))
+        piece = link.recv(1)  # what follows is not the proxy's
+        got += piece
+        if not piece or len(got) > _HEADER_BYTES:
+            raise ValueError
+    if got.split(b" ", 2)[1:2] != [b"200"] or not got.startswith(b"HTTP/1."):
+        raise ValueError
+
+
+def _answer(link: "Any", end: float, most: int) -> "Answer":
+    got = b""
+    while b"\r\n\r\n" not in got:
+        piece = _piece(link, end)
+        got += piece
+        if not piece or len(got) > _HEADER_BYTES + most:
+            raise ValueError
+    head, _, body = got.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
     words = status.split(" ", 2)
-    if words[0] not in ("HTTP/1.1", "HTTP/1.0") or words[1:2] != ["200"]:
-        return ""
-    said = [value.strip() for name, _, value in (field.partition(":") for field in fields) if name.lower() == _DIGEST]
-    return said[0] if len(said) == 1 else ""
+    if words[0] not in ("HTTP/1.1", "HTTP/1.0") or len(words) < 2 or not words[1].isdigit():
+        raise ValueError
+    pairs = (line.partition(":") for line in lines)
+    fields = [(name.lower(), value.strip()) for name, _, value in pairs]
+    if most:
+        while piece := _piece(link, end):
+            body += piece
+            if len(body) > most:
+                raise ValueError
+        body = _whole(fields, body)
+    return int(words[1]), fields, body
+
+
+def _whole(fields: "list[tuple[str, str]]", body: bytes) -> bytes:
+    """All of a body, out of what came until the connection was closed; ValueError when that is not all."""
+    found = dict(fields)
+    if "content-encoding" in found:
+        raise ValueError
+    if "transfer-encoding" not in found:
+        if "content-length" in found and int(found["content-length"]) != len(body):
+            raise ValueError
+        return body
+    whole = b""
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        count = int(size.partition(b";")[0], 16)
+        if not count:
+            return whole
+        if count < 0 or body[count : count + 2] != b"\r\n":
+            raise ValueError
+        whole, body = whole + body[:count], body[count + 2 :]
+
+
+def _piece(link: "Any", end: float) -> bytes:
+    link.settimeout(_left(end))
+    found: bytes = link.recv(1 << 14)
+    return found
 
 
 def _left(end: float) -> float:
@@ -147,13 +247,13 @@ def _connected(host: str, port: int, end: float) -> "_socket.socket":
     raise failed
 
 
-def _secured(link: "_socket.socket", host: str, folder: str, end: float, *, verify: bool) -> "Any":
+def _secured(link: "_socket.socket", host: str, folder: str, more: str, end: float, *, verify: bool) -> "Any":
     """TLS on a connection, checked as the full way checks it."""
     import socket
 
     from sandbox.registry import certificates
 
-    context = certificates.context(folder, verify=verify)
+    context = certificates.context(folder, verify=verify, more=more)
     plain = socket.socket(link.family, link.type, link.proto, link.detach())
     plain.settimeout(_left(end))
     return context.wrap_socket(plain, server_hostname=host)

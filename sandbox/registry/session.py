@@ -1,11 +1,11 @@
 """Requests to one registry as somebody: which scheme, which challenge, which token.  (cold)"""
 
 import copy
-import ssl
 import threading
 import time
 import urllib.parse
 from collections.abc import Mapping
+from typing import Any
 
 from urllib3.exceptions import HTTPError
 
@@ -14,7 +14,7 @@ from sandbox.registry import challenge, credentials, proxies, tokens
 from sandbox.registry.access import ORDINARY, Access
 from sandbox.registry.answers import Answer
 from sandbox.registry.credentials import Credentials
-from sandbox.registry.faults import RegistryError, innermost
+from sandbox.registry.faults import RegistryError
 from sandbox.registry.names import Endpoint
 from sandbox.registry.tokens import Token
 from sandbox.registry.transport import Body, Transport
@@ -58,6 +58,14 @@ class Session:
     def asked(self) -> bool:
         """Whether the registry wanted to know who we are."""
         return self._scheme is not None
+
+    def place(self, step: str, subject: str) -> dict[str, Any]:
+        """What `glance` has to know to ask the same again; nothing of it is secret."""
+        return {
+            "origin": self.base(step, subject), "verify": not self.transport.insecure, "host": self.host,
+            "path": self.repository, "mirror": self.endpoint.mirror,
+            "login": (self._scheme.scheme, dict(self._scheme.parameters)) if self._scheme else None,
+        }  # fmt: skip
 
     @property
     def withheld(self) -> str:
@@ -148,9 +156,7 @@ class Session:
                 self.transport.once("GET", url, {}, None, step, subject).done()
                 return https
             except (HTTPError, OSError) as error:
-                cause = innermost(error)
-                plain = isinstance(cause, ssl.SSLError | ConnectionError) or "refused" in str(error)
-                if plain and attempt == 0:
+                if attempt == 0:  # whatever it is: a proxy that connects to no port 443, a firewall that drops
                     try:
                         http = Url(f"http://{self.transport.registry}/v2/", step)
                         self.transport.once("GET", http, {}, None, step, subject).done()

@@ -9,15 +9,18 @@ import base64
 import os
 import time
 import urllib.parse
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict
 from sandbox.registry import proxies
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.faults import RegistryError
-from sandbox.registry.transport import Transport
-from sandbox.registry.urls import Url, leads_inward
+from sandbox.registry.urls import Url, at_home, leads_inward
+
+if TYPE_CHECKING:  # `glance` asks for tokens without it
+    from sandbox.registry.transport import Transport
 
 TOKEN_BYTES = 1 << 20
 _LONGEST = 64 << 10  # characters of one token
@@ -38,6 +41,18 @@ _SHARED = frozenset(
     "ngrok-free.app cloudapp.net trafficmanager.net digitaloceanspaces.com ondigitalocean.app nip.io sslip.io duckdns.org "
     "dyndns.org no-ip.org".split()
 )  # fmt: skip
+
+
+class Question(NamedTuple):
+    """How a token is asked for; `used` are the credentials that go along, `withheld` says that there were others."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    private: dict[str, str]  # not for who has no business with it
+    body: bytes
+    used: Credentials | None
+    withheld: bool
 
 
 class Token(NamedTuple):
@@ -79,13 +94,13 @@ def trusted(registry: str, realm: str) -> bool:
     return not (len(labels) == 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND)
 
 
-def reachable(transport: Transport, realm: Url) -> None:
+def reachable(registry: str, home_host: str, realm: Url) -> None:
     """SandboxError when the token server is an address that only this machine or its link knows, and the registry is not."""
-    if transport.at_home(realm.host):
+    if at_home(home_host, realm.host):
         return
     if leads_inward(realm):
         raise RegistryError(
-            _STEP, transport.registry, detail=f"its token server is at an address of this machine ({realm.netloc})"
+            _STEP, registry, detail=f"its token server is at an address of this machine ({realm.netloc})"
         )
 
 
@@ -94,20 +109,17 @@ def basic(found: Credentials) -> str:
     return "Basic " + base64.b64encode(f"{found.username}:{found.password}".encode()).decode()
 
 
-def fetch(
-    transport: Transport, parameters: dict[str, str], scopes: list[str], found: Credentials | None, subject: str
-) -> tuple[Token, bool]:
-    """(a token for `scopes`, whether our credentials were withheld) by a Bearer challenge's parameters.
-
-    RegistryError when the token server refuses, answers nonsense, or is somewhere it must not be.
-    """
+def question(
+    registry: str, home_host: str, parameters: dict[str, str], scopes: list[str], found: Credentials | None, subject: str,
+    *, insecure: bool,
+) -> Question:  # fmt: skip
+    """What to ask for a token by a Bearer challenge's parameters; RegistryError when that server must not be asked."""
     realm = Url(parameters.get("realm", ""), _STEP)
-    home_http = transport.insecure and transport.at_home(realm.host)
-    if realm.scheme != "https" and not home_http:
+    if realm.scheme != "https" and not (insecure and at_home(home_host, realm.host)):
         raise RegistryError(_STEP, subject, detail=f"its token server speaks plain http ({realm.netloc})")
-    reachable(transport, realm)
+    reachable(registry, home_host, realm)
     withheld = found is not None and not (
-        trusted(transport.home_host, realm.host) and (realm.scheme == "https" or proxies.loopback(realm.host))
+        trusted(home_host, realm.host) and (realm.scheme == "https" or proxies.loopback(realm.host))
     )
     used = None if withheld else found
     fields = [("service", parameters["service"])] if parameters.get("service") else []
@@ -118,29 +130,40 @@ def fetch(
         ]  # fmt: skip
         body = urllib.parse.urlencode(form).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
-        answer = transport.request(
-            "POST", realm.text, headers, step=_STEP, subject=subject, body=lambda: body, follow=False,
-            limit=TOKEN_BYTES,
-        )  # fmt: skip
-    else:
-        fields += [("scope", scope) for scope in scopes]
-        if used is not None and used.username:
-            fields.append(("account", used.username))
-        query = urllib.parse.urlencode(fields)
-        url = realm.text + ("&" if "?" in realm.text else "?") + query if query else realm.text
-        private = {"Authorization": basic(used)} if used is not None else {}
-        answer = transport.request(
-            "GET", url, {}, step=_STEP, subject=subject, private=private, follow=False, limit=TOKEN_BYTES
-        )
+        return Question("POST", realm.text, headers, {}, body, used, withheld)
+    fields += [("scope", scope) for scope in scopes]
+    if used is not None and used.username:
+        fields.append(("account", used.username))
+    query = urllib.parse.urlencode(fields)
+    url = realm.text + ("&" if "?" in realm.text else "?") + query if query else realm.text
+    private = {"Authorization": basic(used)} if used is not None else {}
+    return Question("GET", url, {}, private, b"", used, withheld)
+
+
+def fetch(
+    transport: "Transport", parameters: dict[str, str], scopes: list[str], found: Credentials | None, subject: str
+) -> tuple[Token, bool]:
+    """(a token for `scopes`, whether our credentials were withheld) by a Bearer challenge's parameters.
+
+    RegistryError when the token server refuses, answers nonsense, or is somewhere it must not be.
+    """
+    asked = question(
+        transport.registry, transport.home_host, parameters, scopes, found, subject, insecure=transport.insecure
+    )
+    answer = transport.request(
+        asked.method, asked.url, asked.headers, step=_STEP, subject=subject, private=asked.private, follow=False,
+        body=(lambda: asked.body) if asked.body else None, limit=TOKEN_BYTES,
+    )  # fmt: skip
     if answer.status != 200:
         if 300 <= answer.status < 400:
             answer.drop()
             raise RegistryError(
                 _STEP, subject, detail=f"its token server redirects (HTTP {answer.status})", status=answer.status
             )
-        note = withheld_note(transport.home_host, realm.host) if withheld else ""
-        raise transport.status_error(answer, _STEP, subject, account=used.source if used else "", note=note)
-    return _token_in(answer.body, transport, subject), withheld
+        note = withheld_note(transport.home_host, answer.url.host) if asked.withheld else ""
+        account = asked.used.source if asked.used else ""
+        raise transport.status_error(answer, _STEP, subject, account=account, note=note)
+    return token_in(answer.body, transport.secrets.add, subject), asked.withheld
 
 
 def withheld_note(registry: str, realm: str) -> str:
@@ -151,7 +174,8 @@ def withheld_note(registry: str, realm: str) -> str:
     )
 
 
-def _token_in(raw: bytes, transport: Transport, subject: str) -> Token:
+def token_in(raw: bytes, secret: Callable[[str], None], subject: str) -> Token:
+    """The token in a token server's answer, told to `secret` too; RegistryError when there is none that can be used."""
     bad = RegistryError(_STEP, subject, detail="the token server's answer holds no token that can be used")
     try:
         value = jsonstrict.loads(raw, "token")
@@ -169,7 +193,7 @@ def _token_in(raw: bytes, transport: Transport, subject: str) -> Token:
         or " " in text
     ):
         raise bad
-    transport.secrets.add(text)
+    secret(text)
     seconds = value.get("expires_in")
     if type(seconds) is not int or not _LEAST_SECONDS <= seconds <= 86400 * 365:
         seconds = _LEAST_SECONDS

@@ -23,7 +23,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseErro
 
 import sandbox
 from sandbox.errors import SandboxError
-from sandbox.registry import certificates, connections, proxies
+from sandbox.registry import certificates, connections
 from sandbox.registry.access import RETRIES
 from sandbox.registry.answers import Answer
 from sandbox.registry.faults import (
@@ -77,10 +77,6 @@ class Transport:
         other = copy.copy(self)
         other._pools, other._lock, other.secrets = {}, threading.Lock(), set(self.secrets)
         return other
-
-    def at_home(self, host: str) -> bool:
-        """Whether `host` is the registry's own, or both are this machine."""
-        return host == self.home_host or (proxies.loopback(host) and proxies.loopback(self.home_host))
 
     def _inward(self, url: Url) -> bool:
         if url.origin not in self._outside:

@@ -32,6 +32,7 @@ class Url:
         self.host = parts.hostname
         self.port = port or (443 if parts.scheme == "https" else 80)
         self.netloc = parts.netloc
+        self.target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))  # as a request names it
         self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"  # a query may be a signature
 
     def join(self, target: str, step: str) -> "Url":
@@ -44,6 +45,11 @@ class Url:
     @property
     def origin(self) -> tuple[str, str, int]:
         return self.scheme, self.host, self.port
+
+
+def at_home(home: str, host: str) -> bool:
+    """Whether `host` is the registry's own host `home`, or both are this machine."""
+    return host == home or (proxies.loopback(host) and proxies.loopback(home))
 
 
 def inward(host: str) -> bool:

@@ -92,13 +92,8 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
 
 
 def _seen(source: RegistrySource, digest: str) -> dict[str, Any] | None:
-    session = source.client.direct()
-    if session is None:
-        return None
-    return {
-        "origin": session.base("pull manifest", source.what), "verify": not session.transport.insecure,
-        "path": session.repository, "asked": source.ref.digest or source.ref.tag, "digest": digest,
-    }  # fmt: skip
+    places = [session.place("pull manifest", source.what) for session in source.client.way()]
+    return {"places": places, "asked": source.ref.digest or source.ref.tag, "digest": digest} if places else None
 
 
 def remembered(store: Store, text: str, wish: Wish, pulled: Pulled) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import images
 import pytest
 from hostile import Hostile, Request, sha256
-from registries import PASSWORD, USER, Registry, insecure, make_certificates, start_registry, stop_registry
+from registries import Registry, insecure, make_certificates, start_registry, stop_registry
 from support import Sbx, clean_environment, launcher_path
 from test_transfer_faults import Served
 
@@ -180,21 +180,3 @@ def test_certificates_are_checked_each_time(
         assert "its certificate is not trusted" in mover("pull", *given[1], name).stderr
     assert len(records(mover)) == 3
     assert "its certificate is not trusted" in mover("pull", name).stderr
-
-
-def test_nothing_is_remembered_where_a_login_was_wanted(
-    mover: Sbx, secured: tuple[Registry, Path], layered_oci: Callable[[int], images.Images], tmp_path: Path
-) -> None:
-    registry, trusting = secured
-    mover.environment["REGISTRY_AUTH_FILE"] = str(tmp_path / "auth.json")
-    (tmp_path / "auth.json").write_text("{}")
-    access = ("--cert-dir", str(trusting))
-    name = f"{registry.host}/glance:1"
-    login = mover("login", *access, "-u", USER, "--password-stdin", registry.host, input=f"{PASSWORD}\n")
-    assert login.returncode == 0, login.stderr
-    copied = mover("copy", "-q", "--dest-cert-dir", trusting, layered_oci(3).oci, f"docker://{name}")
-    assert copied.returncode == 0, copied.stderr
-    for _ in range(2):
-        done = mover("pull", "-q", "--tls-verify=false", name)
-        assert done.returncode == 0, done.stderr
-    assert records(mover) == []
