@@ -27,11 +27,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sandbox.keeper import Keeper
+    from sandbox.keeper_init import Parent
 
 _POLLIN, _POLLOUT = select.POLLIN, select.POLLOUT
 # Bytes of output that a client may leave unread before the command has to wait for it.
 _BACKLOG = 1 << 20
+_LATE = 0.2  # seconds that the request of one who has just connected may take
 _PATIENCE = 10.0  # seconds that the last words wait for one client
 
 
@@ -52,7 +53,7 @@ class Client:
 class Control:
     """The listening socket and its clients."""
 
-    def __init__(self, keeper: "Keeper") -> None:
+    def __init__(self, keeper: "Parent") -> None:
         self.keeper = keeper
         self.listener = channel.listen()
         self.clients: dict[int, Client] = {}
@@ -90,17 +91,19 @@ class Control:
             if fd in self.clients:
                 self._receive(client)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take the next connection; False when there is none."""
         try:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]
         except OSError:
-            return
+            return False
         sock = _socket.socket(fileno=fd)
         sock.setblocking(False)
         if self._is_inside(channel.peer(sock)):
             sock.close()
-            return
-        self.clients[fd] = Client(sock)
+        else:
+            self.clients[fd] = Client(sock)
+        return True
 
     def _is_inside(self, pid: int) -> bool:
         """Whether process `pid` is of the container, or a helper: it may have the store mounted, and gives no commands.
@@ -168,7 +171,7 @@ class Control:
         elif kind == "attach":
             self._send(client, "attached", keeper.spec["process"]["terminal"])
             if not self.awaited:  # else it is `run` itself
-                self._note("attach")
+                self.keeper.note("attach")
             self.awaited = False
             self._flow()
         elif kind != "wait":
@@ -233,7 +236,7 @@ class Control:
             self._send(client, "error", value)
             return
         if not client.quiet:
-            self._note("exec")
+            self.keeper.note("exec")
         self._send(client, "running", client.pid, (client.master,) if client.master >= 0 else ())
 
     def _kill(self, client: Client, number: int) -> None:
@@ -261,15 +264,7 @@ class Control:
 
     def _note_end(self, client: Client, status: int) -> None:
         if not client.quiet:
-            self._note("exec_died", {"exitCode": status if status >= 0 else EXIT_SIGNAL - status})
-
-    def _note(self, what: str, more: "dict[str, Any] | None" = None) -> None:
-        """Tell who reads `sbx events`."""
-        keeper = self.keeper
-        if keeper.noted >= 0:
-            from sandbox import events
-
-            events.note(keeper.noted, what, keeper.container.about, more)
+            self.keeper.note("exec_died", {"exitCode": status if status >= 0 else EXIT_SIGNAL - status})
 
     # -- what is sent --
 
@@ -313,8 +308,17 @@ class Control:
         self.awaited = False
         self._flow()
 
+    def _take_late(self) -> None:
+        """Who has connected since we looked last: what they ask for is on its way."""
+        while self._accept():
+            pass
+        for client in [client for client in self.clients.values() if not client.kind]:
+            client.sock.settimeout(_LATE)
+            self._receive(client)
+
     def finish(self, status: int) -> None:
         """The container has ended: tell all; who does not listen for a while misses it."""
+        self._take_late()
         for client in list(self.clients.values()):
             if client.kind in ("attach", "wait"):
                 client.sock.settimeout(_PATIENCE)

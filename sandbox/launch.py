@@ -6,6 +6,7 @@ import select
 
 from sandbox import containers, keeper, linux, userns
 from sandbox.errors import EXIT_SIGNAL, SandboxError, tell
+from sandbox.vigil import send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class _Attendance:
             return  # it has ended just now
         self._take_records(block=False)  # `started` may have come, and the payload may have told the sender
         if self.started:
-            _send(self.channel, "signal", number)
+            send(self.channel, "signal", number)
         else:
             self.interrupted = number
             os.kill(self.pid, 9)
@@ -121,7 +122,7 @@ class _Attendance:
             _map_volumes(_mapped_volumes(spec), self.pid)
             if "resources" in spec["linux"]:
                 self.make_group(spec["linux"])
-            _send(self.channel, "go")
+            send(self.channel, "go")
         except SandboxError as error:
             self.failed = error
             os.kill(self.pid, 9)
@@ -200,13 +201,6 @@ def _write_pid(path: str, pid: int) -> None:
             file.write(f"{pid}\n")
     except OSError as error:
         tell(str(SandboxError.of("write pid to", path, error)))
-
-
-def _send(channel: int, *record: "Any") -> None:
-    try:
-        os.write(channel, marshal.dumps(record))
-    except OSError:
-        pass  # the keeper is gone; its last record says why
 
 
 def _terminal_settings(spec: "dict[str, Any]") -> "Any":

@@ -23,7 +23,7 @@ os posix posixpath stat time winreg zipimport
 RUN = """
 _ctypes _signal _socket fcntl gc marshal resource select time
 sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.containers sandbox.control
-sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.init_process sandbox.join sandbox.keeper
+sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.init_process sandbox.join sandbox.keeper sandbox.keeper_init
 sandbox.launch sandbox.linux sandbox.mounts sandbox.options sandbox.overlay sandbox.paths sandbox.plan
 sandbox.profiles sandbox.refusals sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees
 sandbox.userns sandbox.users sandbox.values sandbox.vigil sandbox.volumes
