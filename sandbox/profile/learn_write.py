@@ -187,7 +187,8 @@ def _limits(source: Source) -> str:
     if not source.has(PARTS[2]):
         return ""
     found, peak = limits(source), source.seen.peak
-    lines = [f"# At most {-(-peak.get('memory', 0) // _MIB)} MiB of memory and {peak.get('tasks', 0)} tasks at a time were seen.",
+    tasks = peak.get("tasks", 0)
+    lines = [f"# At most {-(-peak.get('memory', 0) // _MIB)} MiB of memory and {tasks} task{'' if tasks == 1 else 's'} at a time were seen.",
              "[limits.memory]", f"limit = \"{found['memory'] // _MIB}m\"", "[limits.pids]", f"limit = {found['pids']}"]  # fmt: skip
     missing = cgroup.unavailable({"memory": {"limit": 1}, "pids": {"limit": 1}})
     if missing:

@@ -7,6 +7,7 @@ from sandbox.profile import calls, language, load, patterns
 from sandbox.profile.groups import GROUPS
 from sandbox.profile.kept import Profile
 from sandbox.profile.policy import Answer
+from sandbox.profile.show import setting
 
 
 def origin(path: str) -> str:
@@ -69,15 +70,13 @@ def difference(a: Profile, b: Profile) -> list[str]:
 
 def _values(label: str, a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return [
-        f"~ {label}{key} {_word(a.get(key))} -> {_word(b.get(key))}"
+        f"~ {label}{key} {_word(a.get(key), key)} -> {_word(b.get(key), key)}"
         for key in dict.fromkeys((*a, *b)) if a.get(key) != b.get(key)
     ]  # fmt: skip
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(str(v) for v in value) or "none"
-    return "not said" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _word(value: Any, key: str = "") -> str:
+    return "not said" if value is None else setting(key, value)
 
 
 def _answers(profile: Profile, name: str) -> str:

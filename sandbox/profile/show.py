@@ -9,8 +9,17 @@ def _limit(value: int) -> str:
     return "unlimited" if value == UNLIMITED else str(value)
 
 
-def _value(value: object) -> str:
-    return " ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
+def setting(key: str, value: object) -> str:
+    """The value of a key as one would write it: octal, seconds, words."""
+    if key == "process.umask" and isinstance(value, int):
+        return f"{value:03o}"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={one}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(setting("", one) for one in value) or "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}s" if key == "process.timeout" and isinstance(value, float) else str(value)
 
 
 def _rows(profile: Profile) -> list[tuple[str, str, str]]:
@@ -41,7 +50,10 @@ def text(profile: Profile) -> str:
         lines.append(f"rlimit          {kind.removeprefix('RLIMIT_').lower()} soft {_limit(soft)} hard {_limit(hard)}")
     lines += [f"masked          {path}" for path in profile.masked_paths]
     lines += [f"read-only       {path}" for path in profile.readonly_paths]
-    lines += [f"{key:<15} {_value(value)}" for key, value in profile.settings.items()]
+    settings = {key: value for key, value in profile.settings.items() if key != "test"}
+    lines += [f"{key:<15} {setting(key, value)}" for key, value in settings.items()]
+    for wish in profile.settings.get("test", ()):
+        lines += [f"{'test':<15} {wanted} {probe}" for wanted, probe in wish.items()]
     lines += [f"extends         {path}" for path in profile.files[1:]]
     for names, condition, answer in _rows(profile):
         lines.append(f"seccomp         {answer:<13} {names}{f' if {condition}' if condition else ''}")

@@ -104,6 +104,8 @@ def test_show_and_check(session_sbx: Sbx) -> None:
     assert 'extends = "default"' in own
     whole = session_sbx("profile", "show", "strict", "--effective").stdout
     assert "extends         " in whole and "network.mode    none\n" in whole
+    assert "process.umask   077\n" in whole and "process.timeout 600s\n" in whole
+    assert "test            deny read ~/.ssh/id_rsa\n" in whole
     for name in READY:
         done = session_sbx("profile", "check", name)
         assert done.returncode == 0 and ": right, " in done.stdout
@@ -123,6 +125,7 @@ def test_diff(session_sbx: Sbx) -> None:
     assert done.returncode == 1
     assert "+ capability CAP_SYS_PTRACE\n" in done.stdout and "personality" in done.stdout
     assert session_sbx("profile", "diff", "default", "default").returncode == 0
+    assert "~ process.umask not said -> 077\n" in session_sbx("profile", "diff", "default", "strict").stdout
 
 
 def test_score_orders_the_ready_profiles(session_sbx: Sbx) -> None:
