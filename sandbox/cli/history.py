@@ -76,7 +76,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         for cell in cells:
             print(cell["ID"])
     elif template:
-        templated(template, cells)
+        templated(template, cells, _COLUMNS)
     else:
         table(_COLUMNS, cells)
     return 0

@@ -43,7 +43,7 @@ def _cells(row: Row, *, full: bool) -> list[dict[str, Any]]:
                 "Labels": row["labels"],
                 "Dangling": not row["names"],
                 "ReadOnly": False,
-                "Containers": 0,
+                "Containers": row.get("containers", 0),
                 "ParentId": "",
             }
         )
@@ -60,13 +60,18 @@ def _json(rows: list[Row]) -> str:
         images.append(
             {
                 "Id": row["id"],
+                "ParentId": "",
                 "Names": row["names"],
+                "History": row["names"],
                 "RepoTags": row["names"],
                 "RepoDigests": repo_digests_of(row["names"], row["digest"]),
                 "Digest": row["digest"],
                 "Created": int(when.timestamp()) if when else 0,
-                "CreatedAt": when.isoformat() if when else "",
+                "CreatedAt": when.strftime("%Y-%m-%dT%H:%M:%SZ") if when else "",
                 "Size": row["bytes"],
+                "VirtualSize": row["bytes"],
+                "SharedSize": 0,
+                "Containers": row["containers"],
                 "Labels": row["labels"],
                 "Dangling": not row["names"],
             }
@@ -74,37 +79,31 @@ def _json(rows: list[Row]) -> str:
     return json_text(images)
 
 
-def _wanted(row: Row, text: str) -> list[str]:
-    """The names that an operand matches: a repository or a full name, short or long; or a pattern."""
-    from sandbox.image import reference
-    from sandbox.image.filters import matches
+def _counted(rows: list[Row]) -> list[Row]:
+    """With how many containers are made from each."""
+    from sandbox.life.chosen import all_known
 
-    if any(letter in text for letter in "*?["):
-        return [name for name in row["names"] if matches(name, text)]
-    full = reference.candidates(text)
-    tagged = bool(reference.parse(text).tag)
-    return [
-        name for name in row["names"]
-        if any(name == str(ref) or (not tagged and repository_and_tag(name)[0] == ref.repository) for ref in full)
-    ]  # fmt: skip
+    ids = [known.about.get("image_id", "") for known in all_known()]
+    return [{**row, "containers": ids.count(row["id"])} for row in rows]
 
 
 def _chosen(opts: dict[str, Any], operands: list[str]) -> list[Row]:
     """The rows that operand and filters leave, in the wanted order."""
     rows = listing.rows()
-    test = None
-    if opts["filter"]:
+    test = known = None
+    if opts["filter"] or operands:
         from sandbox.image import filters
+        from sandbox.registry.local import short_names
 
-        test = filters.parse(opts["filter"], rows)
-    found = []
-    for row in rows:
-        if test and not test(row):
-            continue
-        names = _wanted(row, operands[0]) if operands else row["names"]
-        if names or (not operands and (opts["all"] or test)):
-            found.append({**row, "names": names})
-    return _sorted(found, opts["sort"])
+        test = filters.parse(opts["filter"], rows, meanings=short_names) if opts["filter"] else None
+        known = filters.Named(operands[0], short_names) if operands else None
+    rows = [row for row in rows if not test or test(row)]
+    if known:
+        named = [{**row, "names": names} for row in rows if (names := known.names(row))]
+        rows = named or [row for row in rows if known.by_id(row)]
+    elif not (opts["all"] or test):
+        rows = [row for row in rows if row["names"]]
+    return _sorted(rows, opts["sort"])
 
 
 def _sorted(rows: list[Row], key: str) -> list[Row]:
@@ -124,18 +123,21 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     rows = _chosen(opts, operands)
     template = opts["format"]
     if opts["json"] or template == "json":
-        print(_json(rows))
+        print(_json(_counted(rows)))
     elif opts["quiet"]:
         for image_id in dict.fromkeys(row["id"] for row in rows):
             print(f"sha256:{image_id}" if opts["no_trunc"] else image_id[:12])
     elif template:
         from sandbox.cli.rows import templated
 
-        templated(template, [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])])
+        rows = _counted(rows) if ".Containers" in template else rows
+        cells = [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])]
+        templated(template, cells, _COLUMNS, heading=not opts["noheading"])
     else:
         from sandbox.cli.rows import table
 
         columns = tuple(column for column in _COLUMNS if opts["digests"] or column[1] != "Digest")
+        rows = _counted(rows) if ".Containers" in template else rows
         cells = [cell for row in rows for cell in _cells(row, full=opts["no_trunc"])]
         table(columns, cells, heading=not opts["noheading"])
     return 0

@@ -1,5 +1,6 @@
 """Tables on stdout.  (cold)"""
 
+import re
 from typing import Any
 
 from sandbox.errors import printable
@@ -20,14 +21,18 @@ def aligned(lines: list[list[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
-def templated(template: str, cells: list[dict[str, Any]]) -> None:
-    """Each row by a Go template; `table TEMPLATE` aligns them."""
+def templated(
+    template: str, cells: list[dict[str, Any]], columns: tuple[tuple[str, str], ...] = (), *, heading: bool = True
+) -> None:  # fmt: skip
+    """Each row by a Go template; `table TEMPLATE` aligns them below headings, those of `columns` where they have the field."""
     from sandbox.image.describe import show
-    from sandbox.image.goformat import render
+    from sandbox.image.goformat import headings, render
 
     if not template.startswith("table "):
         for cell in cells:
             print(show(render(template, cell)))
         return
-    lines = [render(template[6:], cell).split("\t") for cell in cells]
+    body = re.sub(r"\}\} +\{\{", "}}\t{{", template[6:])  # a space parts columns, as podman has it
+    lines = [headings(body, {field: title for title, field in columns}).split("\t")] if heading else []
+    lines += [render(body, cell).split("\t") for cell in cells]
     aligned([[printable(text) for text in line] for line in lines])

@@ -41,7 +41,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if template == "json":
         print(json_text(rows))
     elif template:
-        templated(template, rows)
+        templated(template, rows, columns)
     elif rows:
         table(columns, rows)
     return 0

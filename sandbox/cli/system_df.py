@@ -6,7 +6,7 @@ from sandbox import state
 from sandbox.cli.rows import table, templated
 from sandbox.image import listing
 from sandbox.image.describe import human_size, json_text
-from sandbox.image.prune import held
+from sandbox.image.prune import held, layers_of, made_from, users
 from sandbox.image.store import Store
 from sandbox.image.usage import per_image, whole
 from sandbox.life import volumes
@@ -28,12 +28,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     found = {f"volumes/{volume.name}": len(volume.users()) for volume in volumes.everything()}
     parts, rest = whole(store)
     images = per_image(store, parts)
-    pinned = store.pinned()
-    running = held(store)
+    boxes, running = made_from(store), held(store)
     for image in images:
-        layers = {path[7:] for path in image["parts"] if path.startswith("layers/")}
-        image["containers"] = sum(len(pinned.get(name, ())) for name in layers)
-        image["active"] = any(name in pinned or name.partition(".")[0] in running for name in layers)
+        image["containers"] = users(layers_of(store, image["stored"]), boxes, running)
     containers = [
         state.Known(f"{store.root}/containers", path[11:]) for path in parts if path.startswith("containers/")
     ]
@@ -44,7 +41,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     elif template == "json":
         print(json_text(rows))
     elif template:
-        templated(template, rows)
+        templated(template, rows, _COLUMNS)
     else:
         table(_COLUMNS, rows)
     return 0
@@ -62,13 +59,13 @@ def _rows(
     parts: dict[str, int], rest: int, images: list[dict[str, Any]], containers: list[state.Known], users: dict[str, int]
 ) -> list[dict[str, Any]]:
     of_images = {path: size for path, size in parts.items() if path.startswith(("blobs/", "layers/"))}
-    needed = set().union(*(image["parts"] for image in images if image["active"]))
+    needed = set().union(*(image["parts"] for image in images if image["containers"]))
     lives = {f"containers/{known.id}" for known in containers if known.lives}
     boxes = {path: size for path, size in parts.items() if path.startswith("containers/")}
     kept = {path: size for path, size in parts.items() if path.startswith("volumes/")}
     return [
         _row(
-            "Images", len(images), sum(image["active"] for image in images), sum(of_images.values()),
+            "Images", len(images), sum(bool(image["containers"]) for image in images), sum(of_images.values()),
             sum(size for path, size in of_images.items() if path not in needed),
         ),
         _row(

@@ -48,8 +48,8 @@ def moment(text: str) -> datetime.datetime | None:
         text = f"{head}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}"
     try:
         found = datetime.datetime.fromisoformat(text)
-        return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):  # the year 10000, in UTC
         return None
 
 

@@ -11,7 +11,7 @@ from sandbox import linux
 from sandbox.errors import SandboxError
 from sandbox.image import limits
 from sandbox.image.compression import decompressed, kind
-from sandbox.image.tarheader import TarError, error, split_name
+from sandbox.image.tarheader import BLOCK, TarError, error, split_name
 from sandbox.image.tarstream import TarStream
 
 _PIECE = 1 << 18
@@ -127,6 +127,8 @@ class TarFiles:
                     base = [] if entry.kind == "link" else entry.parts[:-1]
                     self._links[name] = _lexical(base, entry.linkname)
         except TarError as found:
+            if stream.offset <= BLOCK:
+                raise SandboxError("read archive", what, detail=f"not a tar archive ({found})") from None
             raise error("read archive", what, found) from None
 
     def _find(self, name: str) -> tuple[int, int]:

@@ -85,7 +85,24 @@ def _call(text: str, value: Any) -> str:
 
 def render(template: str, value: Any) -> str:
     """`template` filled from `value` (dicts, lists, strings, numbers); SandboxError "read template"."""
-    template = re.sub(r"\\[nt\\]", lambda m: _ESCAPES[m[0]], template)
+    template = _unescaped(template)
     if template.count("{{") != len(_ACTION.findall(template)):
         raise _wrong(template, "braces do not match")
     return _ACTION.sub(lambda m: _call(m[1], value), template)
+
+
+def headings(template: str, titles: dict[str, str]) -> str:
+    """`template` with the title of its field in each action's place; `CreatedAt` is CREATED AT where `titles` has none."""
+
+    def title(found: re.Match[str]) -> str:
+        field = re.search(r"\.([A-Za-z][A-Za-z0-9_.]*)", found[1])
+        if not field:
+            return ""
+        last = field[1].rpartition(".")[2]
+        return titles.get(field[1]) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", last).upper()
+
+    return _ACTION.sub(title, _unescaped(template))
+
+
+def _unescaped(template: str) -> str:
+    return re.sub(r"\\[nt\\]", lambda m: _ESCAPES[m[0]], template)

@@ -1,10 +1,12 @@
 """Remove the images that nobody needs.  (cold)"""
 
+import contextlib
 import os
 
 from sandbox.errors import SandboxError, report
 from sandbox.image import filters, listing
-from sandbox.image.store import Store
+from sandbox.image.layers import hexes
+from sandbox.image.store import Store, Stored
 
 
 def prune(store: Store, texts: list[str], *, everything: bool) -> tuple[list[str], int]:
@@ -18,7 +20,7 @@ def prune(store: Store, texts: list[str], *, everything: bool) -> tuple[list[str
         stored = by_digest.get(row["digest"])
         if stored is None or not wanted(row) or (stored.names and not everything):
             continue
-        if busy(store, stored.entry.digest):
+        if busy(store, stored):
             continue
         try:
             store.delete(stored, force=False)
@@ -30,24 +32,58 @@ def prune(store: Store, texts: list[str], *, everything: bool) -> tuple[list[str
     return removed, code
 
 
-def busy(store: Store, digest: str) -> bool:
+def busy(store: Store, stored: Stored) -> bool:
     """Whether containers are made from this image; running ones hold its layers, others name them in their spec."""
-    entries = [entry for entry in store.layout.raw_entries() if entry.get("digest") == digest]
+    return bool(users(layers_of(store, stored), made_from(store), held(store)))
+
+
+def layers_of(store: Store, stored: Stored) -> list[set[str]]:
+    """The layers (hex diff ids) of an image, for each platform; none when it is broken."""
     try:
-        _, layers = store.reachable(entries[:1])
+        return [hexes(image.config.diff_ids) for image in store.every_image(stored)]
     except SandboxError:
-        return False
-    pinned = {name.partition(".")[0] for name in store.pinned()}
-    return bool(layers & (pinned | held(store)))
+        return []
+
+
+def users(wanted: list[set[str]], boxes: list[set[str]], running: set[str]) -> int:
+    """How many containers are made from an image of these layers; those that only run count for one."""
+    known = sum(layers in wanted for layers in boxes)
+    return known or int(any(layers and layers <= running for layers in wanted))
+
+
+def made_from(store: Store) -> list[set[str]]:
+    """The layers (hex diff ids) of each container on disk.  An image with some of them only is another image."""
+    containers: dict[str, set[str]] = {}
+    for name, ids in store.pinned().items():
+        for one in ids:
+            containers.setdefault(one, set()).add(name.partition(".")[0])
+    return list(containers.values())
 
 
 def held(store: Store) -> set[str]:
     """Layers (hex diff ids) that running containers hold."""
     found = set()
+    locked = _locked()
     for name in store.layers.names():
-        fd = store.layers.try_hold(name)
-        if fd == -1:
-            found.add(name.partition(".")[0])
-        elif fd >= 0:
-            os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            if locked is not None and os.stat(f"{store.layers.folder}/{name}").st_ino not in locked:
+                continue
+            fd = store.layers.try_hold(name)
+            if fd == -1:
+                found.add(name.partition(".")[0])
+            elif fd >= 0:
+                os.close(fd)
     return found
+
+
+def _locked() -> set[int] | None:
+    """Inodes, on whatever disk, that somebody holds a flock on; None when the kernel does not tell.
+
+    A lock that is only tried, to see whether it can be had, would turn a container away that begins just then.
+    """
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            fields = [line.split() for line in file]
+    except (OSError, ValueError):
+        return None
+    return {int(one[5].rpartition(":")[2]) for one in fields if len(one) > 5 and one[1] == "FLOCK"}

@@ -79,7 +79,7 @@ def whole(store: Store) -> tuple[dict[str, int], int]:
 
 
 def per_image(store: Store, parts: dict[str, int]) -> list[dict[str, Any]]:
-    """{"digest", "names", "parts"} of each image; `parts` are keys of `parts` that it needs."""
+    """{"digest", "names", "stored", "parts"} of each image; `parts` are keys of `parts` that it needs."""
     found = []
     for stored in store.images():
         entries = [entry for entry in store.layout.raw_entries() if entry.get("digest") == stored.entry.digest][:1]
@@ -89,5 +89,6 @@ def per_image(store: Store, parts: dict[str, int]) -> list[dict[str, Any]]:
             continue  # broken: `sbx system check` says so
         mine = {f"blobs/{digest.replace(':', '/')}" for digest in blobs}
         mine |= {path for path in parts if path.startswith("layers/") and path[7:].partition(".")[0] in layers}
-        found.append({"digest": stored.entry.digest, "names": stored.names, "parts": mine & parts.keys()})
+        about = {"digest": stored.entry.digest, "names": stored.names, "stored": stored}
+        found.append({**about, "parts": mine & parts.keys()})
     return found

@@ -39,6 +39,11 @@ class Credentials(NamedTuple):
         return f"Credentials({self.username!r}, from {self.source!r})"
 
 
+def basic(found: Credentials) -> str:
+    """The value of an Authorization header."""
+    return "Basic " + base64.b64encode(f"{found.username}:{found.password}".encode()).decode()
+
+
 class AuthFile(NamedTuple):
     """A file that may hold credentials; `needed`: an error when it is not there; `old`: the form of ~/.dockercfg."""
 

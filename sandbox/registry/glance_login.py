@@ -7,7 +7,7 @@ back, or a login that there is none for, is a ValueError here: the full way has 
 from typing import Any
 
 from sandbox.errors import SandboxError
-from sandbox.registry import certificates, credentials, glance, proxies, tokens
+from sandbox.registry import certificates, credentials, glance, proxies
 from sandbox.registry.credentials import Credentials
 from sandbox.registry.urls import Url
 
@@ -24,13 +24,15 @@ def authorization(place: dict[str, Any], cert_dir: str, authfile: str, end: floa
     if scheme == "basic":
         if found is None or found.identity_token:
             raise ValueError
-        return tokens.basic(found)
+        return credentials.basic(found)
     return f"Bearer {_token(place, parameters, found, home, cert_dir, end)}"
 
 
 def _token(
     place: dict[str, Any], parameters: dict[str, str], found: Credentials | None, home: Url, cert_dir: str, end: float
 ) -> str:
+    from sandbox.registry import tokens  # 4 ms, and many registries want a password only
+
     scopes = [f"repository:{place['path']}:pull"]
     asked = tokens.question(
         home.netloc, home.host, parameters, scopes, found, place["host"], insecure=not place["verify"]

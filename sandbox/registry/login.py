@@ -83,7 +83,15 @@ def search(term: str, limit: int, access: Access) -> list[dict[str, Any]]:
         with Client(name, access) as client:
             found = client.catalog(text)
         rows += [
-            {"Index": name, "Name": f"{name}/{path}", "Description": "", "Stars": 0, "Official": ""}
+            {
+                "Index": name,
+                "Name": f"{name}/{path}",
+                "Description": "",
+                "Stars": 0,
+                "Official": "",
+                "Automated": "",
+                "Tag": "",
+            }
             for path in found[:limit]
         ]
     return rows
@@ -115,6 +123,7 @@ def rows_of(raw: bytes) -> list[dict[str, Any]]:
             {
                 "Index": DOCKER, "Name": name, "Description": about if type(about) is str else "",
                 "Stars": stars if type(stars) is int else 0, "Official": "[OK]" if entry.get("is_official") is True else "",
+                "Automated": "[OK]" if entry.get("is_automated") is True else "", "Tag": "",
             }
         )  # fmt: skip
     return rows

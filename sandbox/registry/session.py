@@ -92,7 +92,7 @@ class Session:
                 self._searched = True
                 if self._found is not None:
                     self.transport.secrets |= {self._found.password, self._found.identity_token} - {""}
-                    self.transport.secrets.add(tokens.basic(self._found).partition(" ")[2])
+                    self.transport.secrets.add(credentials.basic(self._found).partition(" ")[2])
             return self._found
 
     def _authorization(self, scopes: list[str], subject: str) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Session:
                         "log in", self.host, detail="it speaks plain http, and a password is not sent over that",
                         hint="give the registry a certificate",
                     )  # fmt: skip
-                return {"Authorization": tokens.basic(found)}
+                return {"Authorization": credentials.basic(found)}
             asked = self._scheme.parameters.get("scope", "")
             key = tuple(scopes) or tuple(asked.split())
             token = self._tokens.get(key)

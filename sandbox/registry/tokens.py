@@ -5,7 +5,6 @@ Specification: distribution's "Token Authentication" (GET with basic authenticat
 our password sent there, or use us to reach a machine of the local network: `trusted` and `reachable` decide.
 """
 
-import base64
 import os
 import time
 import urllib.parse
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sandbox.errors import SandboxError
 from sandbox.image import jsonstrict
 from sandbox.registry import proxies
-from sandbox.registry.credentials import Credentials
+from sandbox.registry.credentials import Credentials, basic
 from sandbox.registry.faults import RegistryError
 from sandbox.registry.urls import Url, at_home, leads_inward
 
@@ -102,11 +101,6 @@ def reachable(registry: str, home_host: str, realm: Url) -> None:
         raise RegistryError(
             _STEP, registry, detail=f"its token server is at an address of this machine ({realm.netloc})"
         )
-
-
-def basic(found: Credentials) -> str:
-    """The value of an Authorization header."""
-    return "Basic " + base64.b64encode(f"{found.username}:{found.password}".encode()).decode()
 
 
 def question(

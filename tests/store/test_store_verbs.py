@@ -105,10 +105,10 @@ def test_order_and_columns(full: Sbx) -> None:
     assert lines(full, "images", "--sort", "size", "--format", "{{.Repository}} {{.Size}}") == [
         "localhost/other 1 B", "localhost/base 5 kB", "localhost/more 14 kB",
     ]  # fmt: skip
-    assert (
-        lines(full, "images", "--sort", "tag", "--format", "table {{.Repository}}\t{{.Tag}}")[0]
-        == "localhost/base   latest"
-    )
+    assert lines(full, "images", "--sort", "tag", "--format", "table {{.ID}} {{json .Tag}}")[:2] == [
+        "IMAGE ID      TAG", f'{lines(full, "images", "-q", "base")[0]}  "latest"',
+    ]  # fmt: skip
+    assert lines(full, "images", "-n", "--format", r"table {{.Repository}}\t{{.Tag}}")[0] == "localhost/base   latest"
     rows = json.loads(full("images", "--format", "json").stdout)
     assert {row["Names"][0]: row["Size"] for row in rows} == {
         "localhost/base:latest": 5000, "localhost/more:latest": 14000, "localhost/other:latest": 1,
@@ -239,6 +239,54 @@ def test_short_names_mean_what_the_configuration_says(full: Sbx, tmp_path: Path)
     for words in (("inspect", "tool:1"), ("rmi", "tool:1"), ("tag", "tool:1", "x"), ("save", "-o", tmp_path / "x", "tool:1")):  # fmt: skip
         done = full(*words)
         assert done.returncode == 125 and "no such image in the local store" in done.stderr, words
+
+
+def test_images_finds_as_all_verbs_do(full: Sbx, tmp_path: Path) -> None:
+    (tmp_path / "registries.conf").write_text(
+        'unqualified-search-registries = ["quay.io"]\n[aliases]\ntool = "ghcr.io/team/other-tool"\n'
+    )
+    full.environment["SBX_REGISTRIES_CONF"] = str(tmp_path / "registries.conf")
+    lines(
+        full,
+        "tag",
+        "base",
+        "ghcr.io/team/other-tool:1",
+        "ghcr.io/team/other-tool:2",
+        "quay.io/app",
+        "docker.io/library/lib",
+    )
+    about = json.loads(full("inspect", "base").stdout)[0]
+    image_id, digest = about["Id"], about["Digest"]
+    tool = ["ghcr.io/team/other-tool:1", "ghcr.io/team/other-tool:2"]
+    every = ["localhost/base:latest", *tool, "quay.io/app:latest", "docker.io/library/lib:latest"]
+    for text, expected in (
+        ("tool", tool), ("tool:2", tool[1:]), ("other-tool", tool), ("team/other-tool:1", tool[:1]), ("app", every[3:4]),
+        ("lib", every[4:]), ("docker.io/lib", every[4:]), ("base", every[:1]), (image_id, every), (image_id[:7], every),
+        (f"sha256:{image_id}", every), (digest[7:20], every), (f"quay.io/app@{digest}", every[3:4]), ("o*r-tool", tool),
+        ("nothing", []), ("tool:3", []), (f"quay.io/app@sha256:{'0' * 64}", []),
+    ):  # fmt: skip
+        assert lines(full, *NAMES, text) == expected, text
+    assert len(lines(full, *NAMES, "-f", "reference=tool")) == 5  # all names of what it finds
+    assert lines(full, *NAMES, "-f", "before=tool:1") == []
+    lines(full, "untag", "base")
+    assert lines(full, "images", "-q", image_id[:7]) == [image_id[:12]]
+
+
+@pytest.mark.requires("userns", "overlay")
+def test_an_image_is_not_in_use_by_what_shares_its_base(full: Sbx) -> None:
+    assert full("create", "--name", "kept", "more", "/nothing").returncode == 0
+    ids = dict(line.split() for line in lines(full, "images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}"))
+    removed = lines(full, "image", "prune", "-af")
+    assert sorted(removed) == sorted(ids[f"localhost/{name}"].removeprefix("sha256:") for name in ("base", "other"))
+    assert lines(full, *NAMES) == ["localhost/more:latest"]
+    assert json.loads(full("system", "check", "--json").stdout or "[]") == [], full("system", "check").stdout
+    done = full("rmi", "more")
+    assert done.returncode == 125 and "in use by container" in done.stderr
+    assert lines(full, "images", "--format", "{{.Containers}}") == ["1"]
+    assert [row["Containers"] for row in json.loads(full("images", "--format", "json").stdout)] == [1]
+    assert lines(full, "system", "df", "-v")[3].split()[-1] == "1"
+    lines(full, "rm", "kept")
+    lines(full, "rmi", "more")
 
 
 def test_reset_removes_all(full: Sbx) -> None:
