@@ -6,7 +6,7 @@ import time
 
 from sandbox import cold, containers, etc, hostroot, idmap, mounts, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, ENOENT, SandboxError, tell
-from sandbox.options import LIMITS
+from sandbox.options_run import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

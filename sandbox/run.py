@@ -6,7 +6,7 @@ import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
-from sandbox.options import RUN
+from sandbox.options_run import RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

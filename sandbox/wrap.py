@@ -8,7 +8,7 @@ import sys
 
 from sandbox import cold, containers, hostroot, idmap, launch, paths, profiles, spec as oci, values, volumes
 from sandbox.errors import EINVAL, EXIT_FAILED, SandboxError
-from sandbox.options import LIMITS
+from sandbox.options_run import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any
 from sandbox import compose, options, state
 from sandbox.errors import SandboxError
 from sandbox.life.chosen import find
+from sandbox.options_run import RUN
 
 _HEADER = """\
 # sbx generate systemd {name}
@@ -104,7 +105,7 @@ def _creation(known: state.Known, name: str) -> str:
     words = ["run", "--replace"]
     if not given["network"]:
         words.append(f"--network={known.about['network']}")  # what SBX_NETWORK said then
-    for option in options.RUN:
+    for option in RUN:
         value = given.get(option.dest, option.blank())
         if value == option.blank() or option.dest in _OF_UNIT:
             continue

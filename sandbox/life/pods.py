@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sandbox import cold, run, state
 from sandbox.errors import EINVAL, ENOENT, SandboxError
 from sandbox.life import chosen, ending
-from sandbox.options import RUN
+from sandbox.options_run import RUN
 
 SHARED = ("ipc", "net", "uts")
 # What --share may name -> the option of `run`

@@ -12,7 +12,7 @@ from typing import Any
 
 from sandbox import cache, cold, paths
 from sandbox.errors import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_SIGNAL, SandboxError, printable, tell
-from sandbox.options import RUN
+from sandbox.options_run import RUN
 from sandbox.profile import calls, learn_record, learn_write, load
 from sandbox.profile.kept import Profile
 from sandbox.profile.learn_record import Record

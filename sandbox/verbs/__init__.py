@@ -1,6 +1,7 @@
 """The table of all verbs, one file per group of them, in the order of the help.  (cold)"""
 
-from sandbox.options import HOT, Option, Verb
+from sandbox import options_exec, options_run, options_wrap
+from sandbox.options import Option, Verb
 from sandbox.verbs import containers, files, images, limits, machine, pods, registries, store, volumes, words
 
 TYPE_CHECKING = False
@@ -8,7 +9,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 VERBS: "Final[dict[str, Verb]]" = {
-    **HOT, **containers.VERBS, **limits.VERBS, **files.VERBS, **pods.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
+    "run": options_run.VERB, "wrap": options_wrap.VERB, "exec": options_exec.VERB,
+    **containers.VERBS, **limits.VERBS, **files.VERBS, **pods.VERBS, **volumes.VERBS, **images.VERBS, **store.VERBS, **registries.VERBS,
     **machine.VERBS, **words.VERBS,
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Verbs about containers and their lives.  (cold)"""
 
-from sandbox.options import DETACH_KEYS, FLAG, LIST, RUN, VALUE, Option, Verb, group
+from sandbox.options import DETACH_KEYS, FLAG, LIST, VALUE, Option, Verb, group
+from sandbox.options_run import RUN
 from sandbox.verbs.parts import FORCE, JSON
 
 TYPE_CHECKING = False
@@ -130,9 +131,9 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("-n --tail", VALUE, "LINES", "Only the last lines."),
             Option("-t --timestamps", FLAG, "", "Say when, before each line."),
             Option("--since", VALUE, "TIME", "From then on: 10m, or 2026-01-31T12:00:00Z."),
-            Option("--until", VALUE, "TIME", "Up to then."),
-            Option("--names", FLAG, "", "Say of which container, before each line."),
-            Option("--color", FLAG, "", "With --names: each container in a colour of its own."),
+            Option("--until", VALUE, "TIME", "Up to then; 10m is in ten minutes, -10m ten minutes ago."),
+            Option("--names", FLAG, "", "Of several containers: the name before each line, not the id."),
+            Option("--color", FLAG, "", "Of several containers: each in a colour of its own."),
             _LATEST,
         ),
         operands="CONTAINER...", most=-1, examples=(("sbx logs -f --tail 10 web", ""),),
@@ -142,7 +143,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         options=group(
             "Output",
             Option("--since", VALUE, "TIME", "From then on: 10m, or 2026-01-31T12:00:00Z; from now on if not given."),
-            Option("--until", VALUE, "TIME", "Up to then."),
+            Option("--until", VALUE, "TIME", "Up to then; 10m is in ten minutes, -10m ten minutes ago."),
             Option("--filter -f", LIST, "KEY=VALUE", "Only those with type=, container=, event=, image=, volume=, label=."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Status}}."),
             Option("--stream", VALUE, "BOOL", "`false`: what has happened, and no more.", choices=("true", "false"), default="true"),

@@ -1,6 +1,7 @@
 """The verbs about limits: pause, unpause, update.  (cold)"""
 
-from sandbox.options import FLAG, LIMITS, LIST, Option, Verb
+from sandbox.options import FLAG, LIST, Option, Verb
+from sandbox.options_run import LIMITS
 
 _ALL = Option("-a --all", FLAG, "", "All that there are.")
 _LATEST = Option("-l --latest", FLAG, "", "The container that was made last.")

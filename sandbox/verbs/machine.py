@@ -1,6 +1,7 @@
 """Verbs about this machine, and about how sbx sees it.  (cold)"""
 
-from sandbox.options import FLAG, RUN, VALUE, Option, Verb
+from sandbox.options import FLAG, VALUE, Option, Verb
+from sandbox.options_run import RUN
 from sandbox.verbs.parts import JSON
 
 TYPE_CHECKING = False

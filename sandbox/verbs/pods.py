@@ -1,6 +1,7 @@
 """Verbs about pods.  (cold)"""
 
-from sandbox.options import FLAG, LIST, RUN, VALUE, Option, Verb, group
+from sandbox.options import FLAG, LIST, VALUE, Option, Verb, group
+from sandbox.options_run import RUN
 from sandbox.verbs.parts import FORCE, JSON
 
 TYPE_CHECKING = False

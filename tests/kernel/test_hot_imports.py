@@ -24,7 +24,7 @@ RUN = """
 _ctypes _signal _socket fcntl gc marshal resource select time
 sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.containers sandbox.control
 sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.init_process sandbox.join sandbox.keeper sandbox.keeper_init
-sandbox.launch sandbox.linux sandbox.mounts sandbox.options sandbox.overlay sandbox.paths sandbox.plan
+sandbox.launch sandbox.linux sandbox.mounts sandbox.options sandbox.options_run sandbox.overlay sandbox.paths sandbox.plan
 sandbox.profiles sandbox.refusals sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees
 sandbox.userns sandbox.users sandbox.values sandbox.vigil sandbox.volumes
 """.split()
@@ -111,5 +111,5 @@ def test_wrap(session_sbx: Sbx, tmp_path: Path) -> None:
     true = shutil.which("true", path="/usr/bin:/bin")
     assert true
     found = imports(session_sbx, "wrap", "-w", tmp_path, "--", true)
-    check(found, "sandbox.wrap")
+    check(found, "sandbox.wrap", "sandbox.options_wrap")
     assert "sandbox.run" not in found

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from support import TREE
 
-from sandbox.options import RUN
+from sandbox.options_run import RUN
 from sandbox.verbs import ALIASES, VERBS
 
 PAGE = (TREE / "docs/podman.md").read_text(encoding="utf-8")
