@@ -61,6 +61,8 @@ def _locked(opts: "Options", option: str, key: str, options: "dict[str, Any]") -
         given = opts["network"] not in ("", "none", options.get("network", ""))
     elif option in _BY_SECURITY_OPT:
         given = any(entry.replace(":", "=", 1).startswith(_BY_SECURITY_OPT[option]) for entry in opts["security_opt"])
+    elif option in ("pid", "ipc", "uts"):
+        given = opts.get(option, "") not in ("", "private", "none")
     if given:
         raise SandboxError(
             "use profile", key, EINVAL, detail="the profile locks it, and an option would change it",

@@ -101,6 +101,7 @@ class Reader:
             if name:
                 self.of_store(name, destination, [o for o in kept if o not in _DEFAULT and o != "bind"])
             else:
+                self._hide_store(source, destination)  # what covers it there is no mount, and does not come along
                 self._add(oci.mount(destination, "bind", source, *kept))
 
     def finish(self) -> None:

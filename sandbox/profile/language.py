@@ -39,7 +39,7 @@ def parse(path: str, text: str, extend: "Callable[[str], Profile] | None" = None
 
     try:
         document = tomli.loads(text)
-    except (tomli.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; a number of 5000 digits is one too
         line = getattr(error, "lineno", 0)
         where = f"{path}:{line}" if line else path
         raise SandboxError("read profile", where, errno.EINVAL, f"not TOML: {error}") from None
@@ -175,8 +175,9 @@ class _Reader(Rules):
         self.check(table, value, index)
         for key in ("destination", "source"):
             path = self.required(table, value, key, index)
-            if not path.startswith(("/", "~/")) or "/../" in f"{path}/" or set(path) & set("\0,"):
-                self.fail(table, key, f"`{path}` must be an absolute path without `..` and commas", "", index)
+            if not path.startswith(("/", "~/")) or "/../" in f"{path}/" or set(path) & set("\0\n,"):
+                detail = f"`{path}` must be an absolute path without `..`, commas and line breaks"
+                self.fail(table, key, detail, "", index)
         for option in value.get("options", ()):
             if option not in ("ro", "rw", "noexec", "nosuid", "nodev"):
                 self.fail(table, option, f"unknown option `{option}`", "ro, rw, noexec, nosuid, nodev", index)
@@ -208,6 +209,6 @@ class _Reader(Rules):
     def paths(self, key: str, paths: list[str], table: str = "filesystem") -> tuple[str, ...]:
         for path in paths:
             absolute = path.startswith("/") or (key in ("hidden", "protected", "uncovered") and path.startswith("~/"))
-            if not absolute or "/../" in f"{path}/" or "\0" in path:
-                self.fail(table, path, f"`{path}` in `{key}` must be an absolute path without `..`")
+            if not absolute or "/../" in f"{path}/" or set(path) & set("\0\n"):  # which would be a line of its own
+                self.fail(table, path, f"`{path}` in `{key}` must be an absolute path without `..` and line breaks")
         return tuple(paths)

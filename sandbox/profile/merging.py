@@ -5,7 +5,7 @@ a rule weakens when some call, with some arguments, that was refused would be al
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from sandbox.profile import patterns
@@ -17,6 +17,8 @@ from sandbox.profile.probes import is_below
 from sandbox.profile.schema import DEVICES, GROW, LOWER, SHRINK, TABLES, TRUE, WITHIN
 
 Limits = tuple[tuple[str, int, int], ...]
+_NO_LIMIT = ("limits.pids.limit", "limits.cpu.quota")  # 0 is none
+_PERIOD = 100000  # microseconds, the kernel's own
 _HINT = "`allow_weaken = true` at the top of this file permits it"
 
 # "table.key" that have a field of their own in Profile
@@ -75,6 +77,8 @@ def over(
     readonly = (*base.readonly_paths, *settings.get("filesystem.readonlyPaths", ()))
     plain = {key: _plain(key, base.settings, value, weaker) for key, value in settings.items() if key not in _FIELDS}
     plain = {**base.settings, **plain}
+    if _processors(plain) > _processors(base.settings):
+        weaker("limits.cpu.period", f"it is {base.settings.get('limits.cpu.period') or _PERIOD} there")
     for key in ("filesystem.hidden", "filesystem.protected"):
         if gone and key in plain:
             plain[key] = tuple(path for path in plain[key] if path not in gone)
@@ -114,8 +118,13 @@ def _plain(key: str, base: dict[str, Any], value: Any, weaker: Callable[[str, st
         if before is not None and before & ~value:
             weaker(key, f"it is {before:04o} there")
     elif key == "process.user":
-        if (before or "0").partition(":")[0].strip("0") and not value.partition(":")[0].strip("0"):
+        # Without a group it is that of the image's passwd, or 0.
+        roots = [[not word.strip("0") for word in (f"{user}:0".split(":")[:2])] for user in (before or "0", value)]
+        if any(now and not then for then, now in zip(*roots, strict=True)):
             weaker(key, f"it is {before} there, and this is root")
+    elif key == "filesystem.tmpfs":
+        _memory(before or (), value, weaker)
+        return tuple(dict.fromkeys((*(before or ()), *value)))
     elif merge == GROW:
         return tuple(dict.fromkeys((*(before or ()), *value))) if key != "test" else (*(before or ()), *value)
     elif merge == WITHIN:
@@ -131,11 +140,31 @@ def _plain(key: str, base: dict[str, Any], value: Any, weaker: Callable[[str, st
             weaker(key, f"it does not have {words}")
     elif merge == LOWER and before is not None:
         order = TABLES[table][name].words
-        if (order.index(value) > order.index(before)) if order else value > before:
+        if (order.index(value) > order.index(before)) if order else _most(key, value) > _most(key, before):
             weaker(key, f"it is {before} there")
     elif merge == TRUE and before and not value:
         weaker(key, "it is true there")
     return value
+
+
+def _most(key: str, value: Any) -> Any:
+    """`value` as it compares: where 0 stands for no limit, that is more than any."""
+    return float("inf") if key in _NO_LIMIT and not value else value
+
+
+def _memory(before: tuple[str, ...], value: Iterable[str], weaker: Callable[[str, str], None]) -> None:
+    """A file system in memory that replaces one of the same path may not let more be done."""
+    known = {os.path.normpath(text.partition(":")[0]): text for text in before}
+    for text in value:
+        there = known.get(os.path.normpath(text.partition(":")[0]), text)
+        if there != text:
+            weaker("filesystem.tmpfs", f"it is {there} there")
+
+
+def _processors(settings: dict[str, Any]) -> float:
+    """How many may be used at a time."""
+    quota = settings.get("limits.cpu.quota", 0)
+    return quota / (settings.get("limits.cpu.period") or _PERIOD) if quota else float("inf")
 
 
 def _calls(base: Policy, new: Policy, default: Answer | None, weaker: Callable[[str, str], None]) -> None:

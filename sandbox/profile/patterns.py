@@ -8,6 +8,7 @@ overlap with nothing.  Those any OCI runtime understands in the same way, as SCM
 """
 
 import errno
+import math
 from itertools import product
 
 from sandbox.errors import SandboxError
@@ -24,6 +25,7 @@ OPERATORS = {
 
 _MERGED = 200
 _MOST = 4096  # each takes an instruction and more, and that is all that the kernel takes
+_STEPS = 1 << 20  # of putting one call's rules in order: some seconds
 
 
 def prefixes(low: int, high: int, width: int) -> list[tuple[int, int]]:
@@ -58,6 +60,8 @@ def comparison(op: str, value: int, value_two: int, width: int) -> list[tuple[in
 def combine(conditions: list[tuple[int, list[tuple[int, int]]]]) -> list[Pattern]:
     """All of `conditions` (argument index, its alternatives) at once; each index at most once."""
     result = []
+    if math.prod(len(pairs) for _, pairs in conditions) > _MOST:
+        raise _too_many()
     for choice in product(*(pairs for _, pairs in conditions)):
         pattern = list(ANYTHING)
         for (index, _), pair in zip(conditions, choice, strict=True):
@@ -117,18 +121,26 @@ def in_order(rows: list[list[Pattern]]) -> list[list[Pattern]]:
     """For rows of which the first that matches wins: the same rows without what earlier ones take."""
     taken: list[Pattern] = []
     result = []
+    steps = 0
     for row in rows:
         left: list[Pattern] = []
         for pattern in merge(row):
             pieces = [pattern]
             for earlier in taken:
+                steps += len(pieces)
                 pieces = [piece for whole in pieces for piece in subtract(whole, earlier)]
+                if len(pieces) > _MOST or steps > _STEPS:
+                    raise _too_many()
             left += pieces
             if len(left) > _MOST:
-                raise SandboxError(
-                    "compile seccomp filter", "", errno.E2BIG, f"conditions of one call come to more than {_MOST} patterns",
-                    "compare with fewer arguments in one rule, or for equality",
-                )  # fmt: skip
+                raise _too_many()
             taken.append(pattern)
         result.append(merge(left))
     return result
+
+
+def _too_many() -> SandboxError:
+    return SandboxError(
+        "compile seccomp filter", "", errno.E2BIG, f"conditions of one call come to more than {_MOST} patterns",
+        "compare with fewer arguments in one rule, or for equality",
+    )  # fmt: skip

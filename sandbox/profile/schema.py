@@ -85,7 +85,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "protected": _key(_LIST, GROW, "as `readonlyPaths`; `~` is the caller's home"),
         "uncovered": _key(_LIST, RULES, "taken out of the four lists above; weakens"),
         "readonly": _key(_FLAG, TRUE, "the root file system, with /tmp, /var/tmp and /run in memory"),
-        "tmpfs": _key(_LIST, GROW, "`PATH[:OPTIONS]`: empty file systems in memory"),
+        "tmpfs": _key(_LIST, GROW, "`PATH[:OPTIONS]`: empty file systems in memory; those that are there stay as they are"),
         "mounts": _key("list of tables", SHRINK, "the `[[filesystem.mounts]]` tables: files of the host; weakens"),
         "hidepid": _key(_FLAG, TRUE, "processes of other users do not show in /proc"),
     },
@@ -119,7 +119,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "width": _key("integer", FREE, "how many low bits are compared: 32 (when not said) or 64"),
     },
     "namespaces": {
-        "user": _key("word", FREE, "ids, as `--userns` has them", ("auto", "keep-id", "nomap", "single")),
+        "user": _key("word", LOWER, "ids, as `--userns` has them", ("nomap", "single", "keep-id", "auto")),
         "time": _key(_FLAG, TRUE, "a time namespace of its own"),
     },
     "landlock": {
@@ -145,7 +145,7 @@ TABLES: dict[str, dict[str, Key]] = {
     "limits.pids": {"limit": _key("count", LOWER, "most processes and threads")},
     "limits.cpu": {
         "quota": _key("count", LOWER, "microseconds of each period"),
-        "period": _key("count", FREE, "microseconds; 100000 when not said"),
+        "period": _key("count", FREE, "microseconds; 100000 when not said. The quota's part of it only gets lower"),
         "shares": _key("count", FREE, "weight against others"),
     },
     "environment": {
@@ -164,14 +164,16 @@ REQUIRED = {
     "capabilities": ("keep",), "filesystem": ("maskedPaths", "readonlyPaths"), "seccomp": ("defaultAction",),
 }  # fmt: skip
 
+_LIMITS = ("cgroup_conf", "allow_degraded")
 # key -> options of `run` that would change it: what `lock` refuses.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "capabilities.keep": ("cap_add",), "process.noNewPrivileges": ("no_new_privileges",), "process.timeout": ("timeout",),
-    "process.user": ("user",), "process.umask": ("umask",), "rlimits": ("ulimit",),
+    "process.user": ("user", "group_add"), "process.umask": ("umask",), "rlimits": ("ulimit",),
     "filesystem.maskedPaths": ("unmask",), "filesystem.readonlyPaths": ("unmask",),
     "filesystem.mounts": ("volume", "mount", "volumes_from"), "seccomp": ("seccomp",), "namespaces.user": ("userns", "uidmap", "gidmap"),
-    **{f"landlock.{name}": ("landlock",) for name in LANDLOCK}, "network.mode": ("network",), "limits.memory": ("memory", "memory_swap"),
-    "limits.pids": ("pids_limit",), "limits.cpu": ("cpus", "cpu_quota", "cpu_period"),
+    "namespaces": ("pid", "ipc", "uts", "pod", "pod_id_file"), "devices.allow": ("device", "gpus"),
+    **{f"landlock.{name}": ("landlock",) for name in LANDLOCK}, "network.mode": ("network",), "limits.memory": ("memory", "memory_swap", *_LIMITS),
+    "limits.pids": ("pids_limit", *_LIMITS), "limits.cpu": ("cpus", "cpu_quota", "cpu_period", *_LIMITS),
     "environment.pass": ("env", "env_file", "env_host"), "environment.set": ("env", "env_file"),
 }  # fmt: skip
 

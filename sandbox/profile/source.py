@@ -9,12 +9,13 @@ from sandbox.errors import SandboxError
 from sandbox.profile.schema import TABLES
 
 _LAST_PORT = 65535
+_LONGEST = 500  # characters of an error that are worth reading
 
 
 def near(word: str, known: Any) -> str:
     """A hint with the known word that looks most like `word`, else with all of them when they are few."""
     known = [str(k) for k in known]
-    best = difflib.get_close_matches(word.lower(), [k.lower() for k in known], 1)
+    best = difflib.get_close_matches(word[:_LONGEST].lower(), [k.lower() for k in known], 1)
     if best:
         return f"did you mean `{next(k for k in known if k.lower() == best[0])}`?"
     return f"known are {', '.join(known)}" if len(known) <= 45 else ""
@@ -30,13 +31,13 @@ class Source:
     def line(self, table: str, index: int, word: str) -> int:
         """Where `word` stands: in the `index`-th [table] or [[table]], else anywhere, else 0."""
         pattern = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
-        header = re.compile(r"\s*\[\[?\s*([\w.\-\"' ]+?)\s*\]\]?\s*(#.*)?$")
+        header = re.compile(r"\[\[?([^\[\]]+)\]\]?\s*(#|$)")  # each blank has one way to fit, however many there are
         current, seen = "", -1 if table else 0
         anywhere = 0
         for number, line in enumerate(self.lines, 1):
-            match = header.match(line)
+            match = header.match(line.lstrip())
             if match:
-                current = match[1]
+                current = match[1].strip()
                 seen += current == table
             code = line.split("#", 1)[0] if '"' not in line else line
             if pattern.search(code):
@@ -48,6 +49,7 @@ class Source:
     def fail(self, table: str, word: str, detail: str, hint: str = "", index: int = 0) -> NoReturn:
         line = self.line(table, index, word)
         where = f"{self.path}:{line}" if line else self.path
+        detail = detail if len(detail) <= _LONGEST else f"{detail[:_LONGEST]}..."
         raise SandboxError("read profile", where, errno.EINVAL, detail, hint)
 
     def check(self, table: str, value: Any, index: int = 0, schema: str = "") -> dict[str, Any]:
@@ -84,7 +86,7 @@ class Source:
 
 
 def _is(wanted: str, value: Any) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = _is_whole(value)
     if "limit" in wanted:
         plain = (whole and 0 <= value < 1 << 63) or value == "unlimited"
         return plain or (wanted == "limit" and isinstance(value, dict))
@@ -103,9 +105,13 @@ def _is(wanted: str, value: Any) -> bool:
         "list of strings": isinstance(value, list) and all(isinstance(v, str) for v in value),
         "list of ports": isinstance(value, list) and all(_is("count", v) and v <= _LAST_PORT for v in value),
         "list of tables": isinstance(value, list),
-        "integer or list of integers": whole
-        or (isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)),
+        "integer or list of integers": whole or (isinstance(value, list) and all(_is_whole(v) for v in value)),
     }[wanted]
+
+
+def _is_whole(value: Any) -> bool:
+    """A number that something in the kernel could have; TOML's may have any length."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 64
 
 
 def _article(wanted: str) -> str:
@@ -122,5 +128,7 @@ def _kind(value: Any) -> str:
         return "true or false"
     if isinstance(value, list):
         return "a list of mixed values" if len({type(v) for v in value}) > 1 else "a list"
-    names = {str: "a string", int: f"the number {value}", float: "a fraction", dict: "a table"}
+    if isinstance(value, int):
+        return f"the number {value}" if _is_whole(value) else "a number of more than 64 bits"
+    names = {str: "a string", float: "a fraction", dict: "a table"}
     return names.get(type(value), "a date or time")

@@ -270,6 +270,17 @@ def test_S09_store_is_refused_and_hidden(own_box, refused, no_leftovers):
     refused(own_box("true", "-v", f"{store.parent}/link:/s"), f"mount volume `{store}`: it belongs to the store of sbx")
 
 
+def test_S09_store_stays_hidden_from_who_has_the_volumes_of_another(own_box, no_leftovers):
+    """--volumes-from hands on what is mounted, and with it what covers the store: there are the sockets of all keepers."""
+    store = own_box.sbx.store
+    own_box.out("true", "--name", "giver", "-v", f"{store.parent}:/s")
+    try:
+        for options in ([], ["--tmpfs", "/x"]):
+            assert own_box.out(f"ls -A /s/{store.name}; ls -d /s", "--volumes-from", "giver", *options) == "/s\n"
+    finally:
+        own_box.sbx("rm", "-f", "giver")
+
+
 # -- --mount --
 
 

@@ -40,6 +40,12 @@ def test_a_probe_that_does_not_come_out(session_sbx: Sbx, tmp_path: Path) -> Non
         ("--timeout", "1h", "process.timeout"),
         ("--ulimit", "nofile=4096", "rlimits"),
         ("--userns", "keep-id", "namespaces.user"),
+        ("--group-add", "0", "process.user"),
+        ("--pid", "host", "namespaces"),
+        ("--ipc", "host", "namespaces"),
+        ("--uts", "host", "namespaces"),
+        ("--pod", "p", "namespaces"),
+        ("--device", "/dev/tty", "devices.allow"),
     ],
 )
 def test_F08_locked_keys(session_sbx: Sbx, option: str, value: str, key: str) -> None:
@@ -48,8 +54,23 @@ def test_F08_locked_keys(session_sbx: Sbx, option: str, value: str, key: str) ->
     assert f"`{key}`" in done.stderr and "locks it" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--cgroup-conf", "memory.max=max"), ("--allow-degraded", "limits"), ("--memory", "1g"), ("--pids-limit", "-1")],
+)
+def test_F08_locked_limits(session_sbx: Sbx, tmp_path: Path, option: str, value: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'extends = "default"\nlock = ["limits"]\n[limits.memory]\nlimit = "64m"\n[limits.pids]\nlimit = 10\n'
+    )
+    done = session_sbx("run", "--profile", path, option, value, "host:", "true")
+    assert (done.returncode, done.stdout) == (125, "") and "the profile locks it" in done.stderr
+
+
 def test_what_may_be_stricter_is_free(session_sbx: Sbx) -> None:
-    done = session_sbx("run", "--profile", "strict", "--network", "none", "--read-only", "host:", "id", "-u")
+    done = session_sbx(
+        "run", "--profile", "strict", "--network", "none", "--pid", "private", "--read-only", "host:", "id", "-u"
+    )
     assert (done.returncode, done.stdout) == (0, "65534\n")
 
 

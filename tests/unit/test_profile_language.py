@@ -1,6 +1,7 @@
 """Profile files that are not exactly right: each is an error that names file, line, key and the nearest name."""
 
 import re
+import time
 
 import pytest
 
@@ -214,3 +215,36 @@ def test_built_in_profiles_are_right(name: str) -> None:
 
 def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
     assert "not TOML" in wrong("x = " + "[" * 5000 + "]" * 5000).detail
+
+
+BOMBS = {
+    "digits": "[process]\ntimeout = " + "9" * 5000,
+    "bits": "[limits.pids]\nlimit = 0x" + "f" * 100000,
+    "bits of a list": '[[seccomp.syscalls]]\nnames = ["ioctl"]\naction = "SCMP_ACT_ALLOW"\n'
+                      'args = [{ index = 0, op = "SCMP_CMP_EQ", value = [0x' + "f" * 9000 + "] }]",
+    "blanks": "misspelt = 1\n[process]\n#\n[" + " " * 20000 + "]",
+    "blanks in quotes": 'misspelt = 1\ndescription = """\n[' + " " * 20000 + '\n"""',
+    "a long word": '[capabilities]\nkeep = ["' + "A-" * 200000 + '"]',
+    "all of six arguments": '[[seccomp.syscalls]]\nnames = ["ioctl"]\naction = "SCMP_ACT_ALLOW"\nargs = ['
+                            + ", ".join(f'{{ index = {n}, op = "SCMP_CMP_NE", value = {n + 5} }}' for n in range(6)) + "]",
+    "a hundred thousand values": '[[seccomp.syscalls]]\nnames = ["ioctl"]\naction = "SCMP_ACT_ALLOW"\n'
+                                 f'args = [{{ index = 1, op = "SCMP_CMP_EQ", value = {list(range(100000))} }}]',
+    "rules that overlap": "".join(f'[[seccomp.syscalls]]\nnames = ["ioctl"]\naction = "SCMP_ACT_ALLOW"\n'
+                                  f'args = [{{ index = {n % 6}, op = "SCMP_CMP_NE", value = {n} }}]\n' for n in range(4000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_would_take_for_ever_is_an_error_at_once(name: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(SandboxError) as caught:
+        language.parse("/x/test.toml", f'extends = "default"\n{BOMBS[name]}\n', lambda word: load.effective(word)[0])
+    assert time.monotonic() - started < 15
+    assert caught.value.step in ("read profile", "compile seccomp filter") and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["read", "write", "execute"])
+def test_a_line_break_in_a_path_adds_no_rule(key: str) -> None:
+    """Landlock's rules travel as lines."""
+    error = wrong(f'{GOOD}\n[landlock]\n{key} = ["/data/x\\n{key} /"]\n')
+    assert "without `..` and line breaks" in error.detail

@@ -53,6 +53,10 @@ WEAKER = [
     ("[filesystem]\nreadonly = false", "filesystem.readonly", 4),
     ('[[filesystem.mounts]]\nsource = "/etc"\ndestination = "/mnt"', "filesystem.mounts", 0),
     ('[devices]\nallow = ["null", "tty"]', "devices.allow", 4),
+    ('[process]\nuser = "65534:0"', "process.user", 4),
+    ('[process]\nuser = "65534"', "process.user", 4),
+    ('[filesystem]\ntmpfs = ["/tmp:size=64m"]', "filesystem.tmpfs", 4),
+    ('[filesystem]\ntmpfs = ["/var/./tmp/:noexec,size=1g"]', "filesystem.tmpfs", 4),
     ('[network]\nmode = "host"', "network.mode", 4),
     ('[environment]\npass = ["SECRET"]', "environment.pass", 4),
     ('[seccomp]\nallow = ["ptrace"]', "seccomp.allow", 4),
@@ -71,6 +75,40 @@ def test_F04_weakening_takes_a_word(folder: Path, text: str, key: str, line: int
     assert "allow_weaken" in error.hint
     assert not line or error.subject.endswith(f"mine.toml:{line}")
     load.effective(put(folder, "mine", f"allow_weaken = true\n{head}{text}\n"))
+
+
+LIMITS = """extends = "default"
+[namespaces]
+user = "nomap"
+[limits.pids]
+limit = 100
+[limits.cpu]
+quota = 50000
+[limits.memory]
+limit = "64m"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[limits.pids]\nlimit = 0", "limits.pids.limit"),
+        ("[limits.cpu]\nquota = 0", "limits.cpu.quota"),
+        ("[limits.cpu]\nperiod = 1000", "limits.cpu.period"),
+        ("[limits.cpu]\nquota = 40000\nperiod = 10000", "limits.cpu.period"),
+        ('[limits.memory]\nlimit = "65m"', "limits.memory.limit"),
+        ('[namespaces]\nuser = "keep-id"', "namespaces.user"),
+        ('[namespaces]\nuser = "auto"', "namespaces.user"),
+    ],
+)
+def test_F04_limits_that_only_look_lower(folder: Path, text: str, key: str) -> None:
+    """0 is no limit; a part of a period is as much as the period is short."""
+    put(folder, "base", LIMITS)
+    error = wrong(put(folder, "mine", f'extends = "base"\n{text}\n'))
+    assert f"`{key}` weakens base.toml" in error.detail
+    load.effective(put(folder, "mine", f'allow_weaken = true\nextends = "base"\n{text}\n'))
+    stricter = 'extends = "base"\n[limits.cpu]\nquota = 1000\nperiod = 2000\n[limits.pids]\nlimit = 10\n'
+    load.effective(put(folder, "mine", stricter))
 
 
 def test_F04_the_word_is_not_inherited(folder: Path) -> None:
