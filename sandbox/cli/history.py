@@ -23,7 +23,7 @@ def _rows(store: Store, name: str) -> list[dict[str, Any]]:
     """Newest first; sizes are of the layers unpacked (blobs, where that is not known)."""
     stored = find(store, name)[0]
     image = store.image(stored)
-    steps = [step for step in image.config.document.get("history") or [] if isinstance(step, dict)]
+    steps: list[dict[str, Any]] = image.config.document.get("history") or []
     layers = list(image.layers)
     full = sum(not step.get("empty_layer") for step in steps)
     nothing: dict[str, Any] = {}

@@ -16,7 +16,7 @@ def _cells(row: Row, *, full: bool) -> list[dict[str, Any]]:
     """One for each name, with the fields that templates may use."""
     import datetime
 
-    from sandbox.image.describe import age, human_size, moment, repo_digests_of
+    from sandbox.image.describe import age, human_size, moment, repo_digests_of, tags_of
 
     now = datetime.datetime.now(datetime.UTC)
     created = moment(row["created"])
@@ -37,7 +37,7 @@ def _cells(row: Row, *, full: bool) -> list[dict[str, Any]]:
                 "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S %z UTC") if created else "",
                 "CreatedTime": row["created"],
                 "Names": row["names"],
-                "RepoTags": row["names"],
+                "RepoTags": tags_of(row["names"]),
                 "RepoDigests": repo_digests_of(row["names"], row["digest"]),
                 "History": row["names"],
                 "Labels": row["labels"],
@@ -52,7 +52,7 @@ def _cells(row: Row, *, full: bool) -> list[dict[str, Any]]:
 
 def _json(rows: list[Row]) -> str:
     """One object per image, with podman's keys."""
-    from sandbox.image.describe import json_text, moment, repo_digests_of
+    from sandbox.image.describe import json_text, moment, repo_digests_of, tags_of
 
     images = []
     for row in rows:
@@ -63,7 +63,7 @@ def _json(rows: list[Row]) -> str:
                 "ParentId": "",
                 "Names": row["names"],
                 "History": row["names"],
-                "RepoTags": row["names"],
+                "RepoTags": tags_of(row["names"]),
                 "RepoDigests": repo_digests_of(row["names"], row["digest"]),
                 "Digest": row["digest"],
                 "Created": int(when.timestamp()) if when else 0,

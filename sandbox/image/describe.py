@@ -87,6 +87,11 @@ def repo_digests_of(names: list[str], digest: str) -> list[str]:
     return sorted({f"{repository_and_tag(name)[0]}@{digest}" for name in names})
 
 
+def tags_of(names: list[str]) -> list[str]:
+    """The names with a tag; what was pulled by its digest has one without."""
+    return [name for name in names if "@" not in name]
+
+
 def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
     """The document of one image, with the keys of `podman image inspect`."""
     image = store.image(stored)
@@ -95,7 +100,7 @@ def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
     return {
         "Id": image.id,
         "Digest": stored.entry.digest,
-        "RepoTags": list(stored.names),
+        "RepoTags": tags_of(stored.names),
         "RepoDigests": repo_digests_of(stored.names, stored.entry.digest),
         "Parent": "",
         "Comment": document.get("comment", ""),

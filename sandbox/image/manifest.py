@@ -187,6 +187,8 @@ def parse_config(raw: bytes, what: str, layers: int) -> Config:
             raise SandboxError("read image config", what, detail=f"`{diff_id}` is not a sha256 digest")
     if len(diff_ids) != layers:
         raise SandboxError("read image config", what, detail=f"{len(diff_ids)} diff ids for {layers} layers")
+    for step in expect(document.get("history") or [], list, what, "history"):
+        expect(step, dict, what, "history")
     word = {
         key: expect(document.get(key) or "", str, what, key) for key in ("architecture", "variant", "os", "created")
     }
@@ -212,7 +214,9 @@ def platform(text: str) -> tuple[str, str, str]:
     if len(parts) == 1:
         parts = ["linux", parts[0]]
     parts[1] = _MACHINES.get(parts[1], parts[1])
-    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+    variant = parts[2] if len(parts) == 3 else ""
+    # All of arm64 is v8, whether an image says so or not.
+    return parts[0], parts[1], "" if (parts[1], variant) == ("arm64", "v8") else variant
 
 
 def choose(found: list[Descriptor], wanted: str, what: str) -> Descriptor:

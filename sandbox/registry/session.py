@@ -182,6 +182,8 @@ class Session:
         base = self.base(step, subject)
         url = path if "://" in path else f"{base}/v2/{path}"
         home = Url(url, step).origin == Url(base + "/", step).origin
+        if not home:
+            self.transport.refuse_inward(Url(url, step), step, subject, "sends us")
         for attempt in range(3):
             private = self._authorization(scopes, subject) if home else {}
             answer = self.transport.request(

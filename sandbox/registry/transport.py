@@ -78,12 +78,13 @@ class Transport:
         other._pools, other._lock, other.secrets = {}, threading.Lock(), set(self.secrets)
         return other
 
-    def _inward(self, url: Url) -> bool:
-        if url.origin not in self._outside:
-            if leads_inward(url):
-                return True
-            self._outside.add(url.origin)
-        return False
+    def refuse_inward(self, url: Url, step: str, subject: str, how: str) -> None:
+        """RegistryError for a place inside of this machine or its link that a registry elsewhere names."""
+        if self._home_inward or url.origin in self._outside:
+            return
+        if leads_inward(url):
+            raise RegistryError(step, subject, detail=f"{how} to an address of this machine ({url.netloc})")
+        self._outside.add(url.origin)
 
     def wait(self, seconds: float) -> None:
         sleep(seconds)
@@ -173,10 +174,8 @@ class Transport:
             following = url.join(target, step)
             if url.scheme == "https" and following.scheme != "https":
                 raise RegistryError(step, subject, detail=f"redirected from https to plain http ({following.netloc})")
-            if not self._home_inward and following.origin != url.origin and self._inward(following):
-                raise RegistryError(
-                    step, subject, detail=f"redirected to an address of this machine ({following.netloc})"
-                )
+            if following.origin != url.origin:
+                self.refuse_inward(following, step, subject, "redirected")
             if following.origin != url.origin:
                 private = {}  # and they do not come back when a later redirect leads home
             url = following

@@ -112,6 +112,7 @@ def prepare(name: str, maps: dict[str, Any], pull: str, platform: str, quiet: bo
 
 
 def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quiet: bool) -> dict[str, Any]:
+    asked, name = name, name.removeprefix("docker://")  # podman's form for "in a registry"
     transport, path, wanted = split_transport(name)
     store = Store()
     pulled = None
@@ -157,6 +158,6 @@ def _prepared(name: str, maps: dict[str, Any], pull: str, platform: str, *, quie
             depends = _depends(transport, path, store) + ([there[0].layout.index_path] if there else [])
             if not transport and full in local.short_names(name) and full not in map(str, reference.candidates(name)):
                 depends += configuration.stamped()  # another alias, and it is another image
-            cache.put(store.records, f"{name}|{maps['variant']}", record, depends)
+            cache.put(store.records, f"{asked}|{maps['variant']}", record, depends)
     announce(warnings, quiet=quiet)
     return record

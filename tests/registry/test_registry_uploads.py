@@ -153,6 +153,16 @@ def test_G01_location_on_another_host_gets_no_credentials(hostile: Make, trustin
     assert other.requests[0].body == BLOB and "authorization" not in other.requests[0].headers
 
 
+def test_G03_location_inside_this_machine(hostile: Make, trusting: str) -> None:
+    server, other = hostile(), hostile()
+    server.routes["/v2/a/b/blobs/uploads/"] = lambda request: request.answer(202, Location=f"{other.url}/take")
+    with Client(normal(f"{server.host}/a/b:1"), Access(cert_dir=trusting, creds=f"{USER}:{PASSWORD}")) as client:
+        client._home().transport._home_inward = False
+        with pytest.raises(RegistryError, match="sends us to an address of this machine"):
+            client.upload(DIGEST, len(BLOB), opener)
+    assert other.requests == []
+
+
 @pytest.mark.parametrize("location", ["", "file:///etc/passwd", "https://[::1/", "http://127.0.0.1:1/"])
 def test_locations_that_can_not_be_used(hostile: Make, trusting: str, location: str) -> None:
     server = hostile()

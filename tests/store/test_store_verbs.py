@@ -241,6 +241,18 @@ def test_short_names_mean_what_the_configuration_says(full: Sbx, tmp_path: Path)
         assert done.returncode == 125 and "no such image in the local store" in done.stderr, words
 
 
+def test_a_name_with_a_digest_is_no_tag(full: Sbx, tmp_path: Path) -> None:
+    raw = (full.store / "index.json").read_text()
+    index = json.loads(raw)
+    digest = index["manifests"][0]["digest"]
+    index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = f"quay.io/a/b@{digest}"
+    (full.store / "index.json").write_text(json.dumps(index))
+    about = json.loads(full("inspect", f"quay.io/a/b@{digest}").stdout)[0]
+    assert (about["RepoTags"], about["RepoDigests"]) == ([], [f"quay.io/a/b@{digest}"])
+    row = json.loads(full("images", "--json", "quay.io/a/b").stdout)[0]
+    assert (row["RepoTags"], row["Names"]) == ([], [f"quay.io/a/b@{digest}"])
+
+
 def test_images_finds_as_all_verbs_do(full: Sbx, tmp_path: Path) -> None:
     (tmp_path / "registries.conf").write_text(
         'unqualified-search-registries = ["quay.io"]\n[aliases]\ntool = "ghcr.io/team/other-tool"\n'

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+from support import Sbx
 
 from sandbox.errors import SandboxError, UsageError
 from sandbox.registry.access import Access, retries
@@ -102,3 +103,11 @@ def test_a_manifest_of_the_other_family_names_the_same_layers(layers: list[tuple
     assert recode.family(media_type) == to == recode.family(made["config"]["mediaType"])
     again = [(recode.compression(layer["mediaType"]), layer["digest"], layer["size"]) for layer in made["layers"]]
     assert again == layers
+
+
+def test_run_takes_the_form_with_docker_in_front(mover: Sbx, pushed: str) -> None:
+    name = f"docker://{pushed}/busybox"
+    for _ in range(2):
+        done = mover("run", "--rm", "--print-config", name, "true")
+        assert done.returncode == 0 and '"ociVersion"' in done.stdout, done.stderr
+    assert mover("images", "-q", f"{pushed}/busybox").stdout != ""

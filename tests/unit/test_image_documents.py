@@ -129,6 +129,12 @@ def test_too_many_layers() -> None:
     _refused(_manifest(layers=[_descriptor(manifest.LAYER)] * (limits.LAYERS + 1)), "layers")
 
 
+@pytest.mark.parametrize("history", [5, "made", {"a": 1}, ["made"], [None]])
+def test_a_history_that_is_none(history: Any) -> None:
+    with pytest.raises(SandboxError, match="`history` is not"):
+        manifest.parse_config(json.dumps(_config(history=history)).encode(), "x", 1)
+
+
 @given(_JSON)
 def test_any_json_is_a_manifest_or_an_error(value: Any) -> None:
     raw = json.dumps(value).encode()
@@ -205,6 +211,12 @@ def test_platform_of_this_machine_is_chosen() -> None:
 def test_platform_asked_for_is_chosen() -> None:
     chosen = manifest.choose(_entries("linux/arm/v6", "linux/arm/v7"), "linux/arm/v7", "x")
     assert chosen.platform["variant"] == "v7"
+
+
+@pytest.mark.parametrize("wanted", ["linux/arm64", "linux/arm64/v8", "linux/aarch64/v8"])
+@pytest.mark.parametrize("there", ["linux/arm64", "linux/arm64/v8"])
+def test_arm64_is_v8(wanted: str, there: str) -> None:
+    assert manifest.choose(_entries("linux/amd64", there), wanted, "x").platform["architecture"] == "arm64"
 
 
 def test_no_platform_fits() -> None:
