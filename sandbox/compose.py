@@ -4,9 +4,9 @@ import os
 import sys
 import time
 
-from sandbox import cold, containers, etc, hostroot, idmap, mounts, profiles, spec as oci, values, volumes
-from sandbox.errors import EINVAL, ENOENT, SandboxError, tell
-from sandbox.options_run import LIMITS
+from sandbox import cold, compose_mounts, containers, idmap, mounts, profiles, spec as oci, values
+from sandbox.errors import EINVAL, SandboxError, tell
+from sandbox.options_run import HEALTH, LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     Options = dict[str, Any]
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
-HEALTH = (
-    "health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_on_failure",
-    "no_healthcheck",
-)  # fmt: skip
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY")
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
@@ -49,11 +45,15 @@ def build(
 
         limits.apply(spec, opts, fragment["linux"].get("resources", {}))
     values.security(spec, opts["security_opt"])
-    _mounts(spec, opts, image, network.rpartition(":")[2], container, own_sys=not (sharing and sharing.of_machine))
+    own_sys = not (sharing and sharing.of_machine)
+    compose_mounts.apply(spec, opts, image, network.rpartition(":")[2], container, own_sys=own_sys)
     profiles.finish(spec, fragment)
     spec["root"]["readonly"] = opts["read_only"]
     _annotations(spec, opts, image, network)
-    _life(spec, opts)
+    if opts["detach"] or (opts["name"] and not opts["rm"]):
+        from sandbox import compose_life
+
+        compose_life.apply(spec, opts)
     return spec
 
 
@@ -67,7 +67,7 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
         "created": time.time(),
         "labels": {**image["config"].get("Labels", {}), **_labels(opts)},
         "healthcheck": _health(opts, image),
-        "restart": restart_policy(opts["restart"]),
+        "restart": values.restart_policy(opts["restart"]),
         "rm": "dev.sbx.keep" not in spec["annotations"],
         "waits": bool(opts.get("create")),  # for its first start
         "tty": opts["tty"],
@@ -89,7 +89,7 @@ def about(opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]") -> "
 
 def _health(opts: "Options", image: "dict[str, Any]") -> "dict[str, Any]":
     """What is checked of a container that lives on, and how often: see life/health.py; {} for nothing."""
-    given = {name: opts[name] for name in HEALTH}
+    given = {option.dest: opts[option.dest] for option in HEALTH}
     if not any(given.values()) and (not image["config"].get("Healthcheck") or not (opts["detach"] or opts["name"])):
         return {}
     found: dict[str, Any] = cold.call("sandbox.life.health:defined", given, image.get("id", ""))
@@ -104,42 +104,6 @@ def _ports(spec: "dict[str, Any]") -> "list[dict[str, Any]]":
     return ports.rows(spec["annotations"]["dev.sbx.ports"])
 
 
-def _life(spec: "dict[str, Any]", opts: "Options") -> None:
-    """A container that was named or sent to the background is looked at, and started, again; --rm says not to keep it."""
-    if opts["detach"] or (opts["name"] and not opts["rm"]):
-        annotations = spec["annotations"]
-        annotations["dev.sbx.log"] = _log(opts)
-        if not opts["rm"]:
-            annotations["dev.sbx.keep"] = "1"
-        if not opts["detach"]:
-            annotations["dev.sbx.awaited"] = "1"
-
-
-def _log(opts: "Options") -> str:
-    """Driver and most bytes of the log, as the annotation wants them."""
-    most = 0
-    for text in opts["log_opt"]:
-        name, equals, value = text.partition("=")
-        if name != "max-size" or not equals:
-            raise SandboxError("read --log-opt", text, EINVAL, detail="no such option", hint="max-size=SIZE")
-        most = values.size(value, "--log-opt")
-    if opts["log_driver"] == "journald":
-        from sandbox import journal
-
-        if most:
-            raise SandboxError("read --log-opt", "max-size", EINVAL, detail="the journal has a limit of its own")
-        if not os.path.exists(journal.SOCKET):
-            raise SandboxError(
-                "open journal",
-                journal.SOCKET,
-                ENOENT,
-                "no systemd-journald runs here",
-                "--log-driver k8s-file keeps a file",
-            )
-        return "journald:"
-    return f"none:{most}" if opts["log_driver"] == "none" else f"k8s-file:{most or ''}"
-
-
 def _labels(opts: "Options") -> "dict[str, str]":
     """Those of files first, so that --label wins."""
     given = [*opts["label"]]
@@ -152,46 +116,29 @@ def _labels(opts: "Options") -> "dict[str, str]":
     return dict(label.partition("=")[::2] for label in given)
 
 
-def restart_policy(text: str) -> tuple[str, int]:
-    """(policy, how often at most or -1) of --restart; ("no", 0) when it is not given."""
-    name, colon, count = text.partition(":")
-    if name not in ("", "no", "always", "unless-stopped", "on-failure") or (colon and name != "on-failure"):
-        raise SandboxError("read --restart", text, EINVAL, hint="no, always, unless-stopped or on-failure[:N]")
-    if colon and not count.isdecimal():
-        raise SandboxError("read --restart", text, EINVAL, detail="a number is missing")
-    return name or "no", int(count) if colon else -1
-
-
 def _root(spec: "dict[str, Any]", image: "dict[str, Any]", driver: str, container: containers.Container) -> None:
     layers = image["layers"]
     if image["name"] == "host:":
-        hostroot.refuse_option(driver)
-        owner = (os.getuid(), os.getgid()) if os.getuid() else _first_ids(spec)
-        layers = [hostroot.skeleton(container.directory, *owner) if driver == "overlay" else "/"]
-        driver = driver if driver == "overlay" else "fuse-overlayfs-squashed"
+        from sandbox import hostroot
+
+        layer, driver = hostroot.layer(spec, container.directory, driver)
+        layers = [layer]
     elif image["name"] == "pause:":  # what holds the namespaces of a pod has no files
         layers = [f"{container.directory}/empty"]
         os.mkdir(layers[0], 0o755)
         if not os.getuid():
-            os.chown(layers[0], *_first_ids(spec))
+            os.chown(layers[0], *oci.first_ids(spec))
     spec["root"]["path"] = layers[-1]
     annotations = spec["annotations"]
     annotations["dev.sbx.storage"] = driver
     annotations["dev.sbx.layers"] = oci.lines("open layer", *layers)
-    if os.getuid() == 0 and image["name"].startswith("rootfs:") and not _is_mapped(spec, os.stat(layers[0]).st_uid):
+    if (
+        os.getuid() == 0
+        and image["name"].startswith("rootfs:")
+        and not oci.maps_from(spec["linux"]["uidMappings"], os.stat(layers[0]).st_uid)
+    ):
         # A folder made by root (debootstrap): root of the host is in no map, so the map is laid over it.
         annotations["dev.sbx.idmap"] = f"/={mounts.tree(layers[0], recursive=False)}\n"
-
-
-def _first_ids(spec: "dict[str, Any]") -> tuple[int, int]:
-    """(uid, gid) of the host that are 0 inside, or the lowest there is."""
-    maps = (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"])
-    uid, gid = (min(entries, key=lambda e: e["containerID"])["hostID"] for entries in maps)
-    return uid, gid
-
-
-def _is_mapped(spec: "dict[str, Any]", uid: int) -> bool:
-    return any(e["hostID"] <= uid < e["hostID"] + e["size"] for e in spec["linux"]["uidMappings"])
 
 
 def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", command: "list[str]") -> None:
@@ -199,7 +146,7 @@ def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", 
     entrypoint = list(config.get("Entrypoint") or [])
     arguments = command or list(config.get("Cmd") or [])
     if opts["entrypoint"]:
-        entrypoint, arguments = _entrypoint(opts["entrypoint"]), command
+        entrypoint, arguments = values.entrypoint(opts["entrypoint"]), command
     process["args"] = [*entrypoint, *arguments]
     if not process["args"] or not process["args"][0]:
         raise SandboxError("run", detail="no command given, and the image names none", hint="sbx run IMAGE COMMAND")
@@ -225,45 +172,10 @@ def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", 
     if opts["http_proxy"]:
         values.environment(spec, [name for name in _PROXIES if name in os.environ], [])
     for text in opts["env_merge"]:
-        oci.set_environment(spec, *_merged(spec, text).partition("=")[::2])
+        oci.set_environment(spec, *values.merged(spec, text).partition("=")[::2])
     values.environment(spec, opts["env"], opts["env_file"])
     if opts["umask"]:
-        if not set(opts["umask"]) <= set("01234567") or int(opts["umask"], 8) > 0o777:
-            raise SandboxError("read --umask", opts["umask"], EINVAL, hint="octal, like 0022")
-        process["user"]["umask"] = int(opts["umask"], 8)
-
-
-def _merged(spec: "dict[str, Any]", text: str) -> str:
-    """`--env-merge NAME=VALUE` with what is set already for `$NAME` and `${NAME}` in VALUE; nothing for what is not."""
-    name, equals, rest = text.partition("=")
-    if not name or not equals:
-        raise SandboxError("read --env-merge", text, EINVAL, hint="the form is NAME=VALUE")
-    merged, *parts = rest.split("$")
-    for part in parts:
-        if part.startswith("{"):
-            variable, brace, after = part[1:].partition("}")
-            if not brace:
-                raise SandboxError("read --env-merge", text, EINVAL, detail="a brace is not closed")
-        else:
-            after = part.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-            variable = part[: len(part) - len(after)]
-        merged += (oci.environment(spec, variable) or "") + after
-    return f"{name}={merged}"
-
-
-def _entrypoint(text: str) -> list[str]:
-    """`--entrypoint PROGRAM` or a JSON list of words; `[]` clears the image's."""
-    if not text.startswith("["):
-        return [text]
-    import json
-
-    try:
-        words = json.loads(text)
-    except ValueError:
-        words = None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise SandboxError("read --entrypoint", text, EINVAL, hint='a program, or a JSON list of words: ["sh", "-c"]')
-    return words
+        process["user"]["umask"] = values.umask(opts["umask"])
 
 
 def _namespaces(
@@ -363,119 +275,6 @@ def _passwd(opts: "Options", annotations: "dict[str, str]") -> None:
         if not opts["user"] and opts["userns"].startswith("keep-id"):
             name = idmap.user_name(os.getuid())
         annotations["dev.sbx.passwd"] = f"{name}\n{opts['passwd_entry']}\n{opts['group_entry']}"
-
-
-def _mounts(
-    spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]", network: str, container: containers.Container,
-    *, own_sys: bool,
-) -> None:  # fmt: skip
-    """All of them, in their order; `network` as the command sees it, `own_sys`: a sysfs of it can be mounted."""
-    hosts_sys = not own_sys or not any(entry["type"] == "network" for entry in spec["linux"]["namespaces"])
-    cgroup = any(os.path.exists(f"/sys/fs/cgroup/{name}cgroup.controllers") for name in ("", "unified/"))
-    gid5 = oci.maps_id(spec["linux"]["gidMappings"], 5)
-    shm = f"{values.size(opts['shm_size'] or '64m', '--shm-size')}"
-    spec["mounts"] = oci.default_mounts(shm_size=shm, host_network=hosts_sys, cgroup=cgroup, tty_group=gid5)
-    if opts["ipc"] == "host":
-        _host_ipc(spec)
-    if any(line.startswith("ipc=container:") for line in spec["annotations"].get("dev.sbx.spaces", "").split("\n")):
-        entry = next(entry for entry in spec["mounts"] if entry["destination"] == "/dev/shm")
-        entry.update(oci.mount("/dev/shm", "bind", "/dev/shm", "bind", "nosuid", "noexec", "nodev"))
-    if opts["pid"] == "host":
-        spec["mounts"][0] = oci.mount("/proc", "bind", "/proc", "rbind", "nosuid", "noexec", "nodev", "rprivate")
-    if cgroup and hosts_sys:
-        # The host's /sys comes along with all its cgroups; what is seen of them is the container's own part.
-        hardened = ("nosuid", "noexec", "nodev", "relatime", "ro")
-        spec["mounts"].append(oci.mount("/sys/fs/cgroup", "cgroup", "cgroup", *hardened))
-    if image["name"] == "host:":
-        overlay = spec["annotations"]["dev.sbx.storage"] == "overlay"
-        if overlay:
-            spec["mounts"] += hostroot.overlays()
-        else:
-            spec["linux"]["maskedPaths"] += hostroot.data_folders()
-        if not overlay or (os.getuid() and not _is_mapped(spec, os.getuid())):
-            # In a folder of the host, or of a caller who is not mapped, nobody could make a file.
-            spec["mounts"] += [oci.mount(f"/{n}", "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={m:o}")
-                               for n, m in hostroot.EMPTY.items() if n not in ("proc", "sys", "dev")]  # fmt: skip
-        spec["mounts"].append(oci.mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
-        hostroot.hide(spec)
-    if not opts["no_hosts"]:
-        _bind_file(spec, container, "/etc/hosts", etc.hosts(spec["hostname"], network, opts["add_host"]))
-    _bind_file(spec, container, "/etc/hostname", spec["hostname"] + "\n")
-    resolv = etc.resolv_conf(network, opts["dns"], opts["dns_search"], opts["dns_option"])
-    if resolv:
-        _bind_file(spec, container, "/etc/resolv.conf", resolv)
-    if opts["read_only"] and opts["read_only_tmpfs"] is not False:
-        # podman's read-only-tmpfs: programs that need a scratch place find one
-        for path in ("/tmp", "/var/tmp", "/run"):
-            spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
-    if opts["secret"]:
-        _secrets(spec, opts["secret"], container)
-    reader = volumes.Reader(spec, container.directory, sockets=opts["allow_host_socket"])
-    for path in image["config"].get("Volumes") or ():
-        if opts["image_volume"] == "tmpfs":
-            reader.tmpfs(path)
-        elif opts["image_volume"] != "ignore" and (opts["read_only"] or opts["detach"] or opts["name"]):
-            reader.anonymous(path)  # else all that it writes is thrown away with it
-    for text in opts["volumes_from"]:
-        word, _, words = text.partition(":")
-        like = cold.call("sandbox.life.volumes:of_container", word)
-        reader.like(like, [o for o in words.split(",") if o in ("ro", "rw")])
-    for text in opts["volume"]:
-        reader.volume(text)
-    for text in opts["mount"]:
-        reader.mount(text)
-    for text in opts["tmpfs"]:
-        reader.tmpfs(text)
-    for text in opts["device"]:
-        if text.startswith("/"):
-            reader.device(text)
-    if opts["gpus"] or any(not text.startswith("/") for text in opts["device"]):
-        _described_devices(spec, opts, reader)
-    if opts["tz"]:
-        reader.time_zone(opts["tz"])
-    reader.finish()
-    if reader.named and not isinstance(container, containers.Draft):
-        wanted = [(name, anonymous) for name, anonymous, _ in reader.named.values()]
-        thrown_away = bool(opts["rm"] or not (opts["detach"] or opts["name"]))
-        cold.call("sandbox.life.volumes:ensure", wanted, container.maps, container.id, thrown_away)
-
-
-def _described_devices(spec: "dict[str, Any]", opts: "Options", reader: volumes.Reader) -> None:
-    """`--device vendor.com/class=name` and --gpus: see life/cdi.py."""
-    names = [text for text in opts["device"] if not text.startswith("/")]
-    found = cold.call("sandbox.life.cdi:resolve", names, opts["gpus"])
-    for source, destination in found["devices"]:
-        reader.device(f"{source}:{destination}")
-    for source, destination, options in found["mounts"]:
-        reader.bind(source, destination, options)
-    for entry in found["env"]:
-        oci.set_environment(spec, *entry.partition("=")[::2])
-
-
-def _host_ipc(spec: "dict[str, Any]") -> None:
-    """The queues can only be mounted by their owner; /dev/shm goes with the rest."""
-    spec["mounts"] = [entry for entry in spec["mounts"] if entry["destination"] not in ("/dev/mqueue", "/dev/shm")]
-    hardened = ("nosuid", "noexec", "nodev", "rprivate")
-    spec["mounts"] += [
-        oci.mount(path, "bind", path, "bind", *hardened) for path in ("/dev/shm", "/dev/mqueue") if os.path.isdir(path)
-    ]
-
-
-def _secrets(spec: "dict[str, Any]", texts: "list[str]", container: containers.Container) -> None:
-    """Files below /run/secrets, or variables; a spec that is only shown has neither."""
-    if isinstance(container, containers.Draft):
-        return
-    files, variables = cold.call("sandbox.life.secrets:place", texts, container.directory, container.maps)
-    for source, destination in files:
-        entry = oci.mount(destination, "bind", source, "bind", "ro", "nosuid", "nodev", "noexec", "rprivate")
-        spec["mounts"].append(entry)
-    for name, value in variables:
-        oci.set_environment(spec, name, value)
-
-
-def _bind_file(spec: "dict[str, Any]", container: containers.Container, destination: str, text: str) -> None:
-    source = container.write(destination.rpartition("/")[2], text)
-    spec["mounts"].append(oci.mount(destination, "bind", source, "bind", "nosuid", "nodev", "noexec", "rprivate"))
 
 
 def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]", network: str) -> None:

@@ -122,16 +122,39 @@ def data_folders() -> list[str]:
     return sorted(f"/{name}" for name in os.listdir("/") if name not in SYSTEM and name not in EMPTY)
 
 
+def layer(spec: "dict[str, Any]", directory: str, driver: str) -> tuple[str, str]:
+    """(lowest layer, storage driver) of `host:` for a container in `directory`."""
+    if driver == "copy":
+        raise SandboxError(
+            "use image", "host:", detail="the host's root is not copied", hint="use another storage driver"
+        )
+    if driver != "overlay":
+        return "/", "fuse-overlayfs-squashed"
+    owner = (os.getuid(), os.getgid()) if os.getuid() else oci.first_ids(spec)
+    return skeleton(directory, *owner), driver
+
+
+def show(spec: "dict[str, Any]") -> None:
+    """Mount what a container sees of the host's root."""
+    overlay = spec["annotations"]["dev.sbx.storage"] == "overlay"
+    if overlay:
+        spec["mounts"] += overlays()
+    else:
+        spec["linux"]["maskedPaths"] += data_folders()
+    if not overlay or (os.getuid() and not oci.maps_from(spec["linux"]["uidMappings"], os.getuid())):
+        # In a folder of the host, or of a caller who is not mapped, nobody could make a file.
+        spec["mounts"] += [
+            oci.mount(f"/{name}", "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}")
+            for name, mode in EMPTY.items()
+            if name not in ("proc", "sys", "dev")
+        ]
+    spec["mounts"].append(oci.mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
+    hide(spec)
+
+
 def hide(spec: "dict[str, Any]") -> None:
     """Mask the secrets, the caller's home where it is not below /home, and the store."""
     # The store may be anywhere that shows in a view of the whole root (/data/sbx); where it does not show, no harm.
     masked = [*spec["linux"]["maskedPaths"], *SECRETS, os.path.realpath(paths.store())]
     masked += [path for path in homes() if path.split("/")[1] in SYSTEM]
     spec["linux"]["maskedPaths"] = list(dict.fromkeys(masked))
-
-
-def refuse_option(driver: str) -> None:
-    if driver == "copy":
-        raise SandboxError(
-            "use image", "host:", detail="the host's root is not copied", hint="use another storage driver"
-        )

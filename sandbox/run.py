@@ -6,7 +6,7 @@ import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
 from sandbox.errors import EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
-from sandbox.options_run import RUN
+from sandbox.options_run import HEALTH, RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
         return status
     if container.about["healthcheck"].get("interval"):
         cold.call("sandbox.life.checker:begin", container.directory)
-    if compose.restart_policy(opts["restart"])[0] != "no":
+    if values.restart_policy(opts["restart"])[0] != "no":
         cold.call("sandbox.life.minder:begin", container.directory)
     if "dev.sbx.awaited" not in spec["annotations"]:
         sys.stdout.write(f"{container.id}\n")
@@ -133,7 +133,7 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
 def _refuse(opts: "Options") -> None:
     """What podman has and sbx has not (yet), told apart from an unknown option; what a throw-away container can not have."""
     lives = opts["detach"] or (opts["name"] and not opts["rm"])
-    for option in ("restart", "log_opt", *compose.HEALTH):
+    for option in ("restart", "log_opt", *(option.dest for option in HEALTH)):
         if opts[option] and not lives:
             raise SandboxError(
                 "run",

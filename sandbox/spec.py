@@ -128,6 +128,18 @@ def maps_id(entries: "list[dict[str, int]]", number: int) -> bool:
     return any(e["containerID"] <= number < e["containerID"] + e["size"] for e in entries)
 
 
+def maps_from(entries: "list[dict[str, int]]", number: int) -> bool:
+    """Whether the id `number` of the host is mapped."""
+    return any(e["hostID"] <= number < e["hostID"] + e["size"] for e in entries)
+
+
+def first_ids(spec: "Spec") -> tuple[int, int]:
+    """(uid, gid) of the host that are 0 inside, or the lowest there is."""
+    maps = (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"])
+    uid, gid = (min(entries, key=lambda e: e["containerID"])["hostID"] for entries in maps)
+    return uid, gid
+
+
 def set_environment(spec: "Spec", name: str, value: str) -> None:
     """Set one variable of the process, replacing an earlier value."""
     unset_environment(spec, name)

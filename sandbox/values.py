@@ -75,6 +75,16 @@ def umask(text: str) -> int:
     return int(text, 8)
 
 
+def restart_policy(text: str) -> tuple[str, int]:
+    """(policy, how often at most or -1) of --restart; ("no", 0) when it is not given."""
+    name, colon, count = text.partition(":")
+    if name not in ("", "no", "always", "unless-stopped", "on-failure") or (colon and name != "on-failure"):
+        raise SandboxError("read --restart", text, EINVAL, hint="no, always, unless-stopped or on-failure[:N]")
+    if colon and not count.isdecimal():
+        raise SandboxError("read --restart", text, EINVAL, detail="a number is missing")
+    return name or "no", int(count) if colon else -1
+
+
 def clock_offsets(text: str) -> "dict[str, dict[str, int]]":
     """`--time-offset SECONDS` for both clocks, or `monotonic=SECONDS,boottime=SECONDS`; OCI's linux.timeOffsets."""
     offsets = {}
@@ -112,6 +122,39 @@ def _set(spec: "dict[str, Any]", entry: str) -> None:
         oci.set_environment(spec, name, value)
     elif name in os.environ:
         oci.set_environment(spec, name, os.environ[name])
+
+
+def merged(spec: "dict[str, Any]", text: str) -> str:
+    """`--env-merge NAME=VALUE` with what is set already for `$NAME` and `${NAME}` in VALUE; nothing for what is not."""
+    name, equals, rest = text.partition("=")
+    if not name or not equals:
+        raise SandboxError("read --env-merge", text, EINVAL, hint="the form is NAME=VALUE")
+    merged, *parts = rest.split("$")
+    for part in parts:
+        if part.startswith("{"):
+            variable, brace, after = part[1:].partition("}")
+            if not brace:
+                raise SandboxError("read --env-merge", text, EINVAL, detail="a brace is not closed")
+        else:
+            after = part.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+            variable = part[: len(part) - len(after)]
+        merged += (oci.environment(spec, variable) or "") + after
+    return f"{name}={merged}"
+
+
+def entrypoint(text: str) -> list[str]:
+    """`--entrypoint PROGRAM` or a JSON list of words; `[]` clears the image's."""
+    if not text.startswith("["):
+        return [text]
+    import json
+
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise SandboxError("read --entrypoint", text, EINVAL, hint='a program, or a JSON list of words: ["sh", "-c"]')
+    return words
 
 
 def limits(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from sandbox import compose, options, state
+from sandbox import options, state, values
 from sandbox.errors import SandboxError
 from sandbox.life.chosen import find
 from sandbox.options_run import RUN
@@ -54,7 +54,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             hint="make it without --rm, or let the unit make it: --new",
         )
     policy = opts["restart_policy"] or known.about.get("restart", ("no", 0))[0]
-    policy = "on-failure" if policy == "no" and not opts["restart_policy"] else compose.restart_policy(policy)[0]
+    policy = "on-failure" if policy == "no" and not opts["restart_policy"] else values.restart_policy(policy)[0]
     seconds = int(float(opts["time"] or known.about.get("stop_timeout", 10)))
     if opts["template"] and not opts["new"]:
         raise SandboxError("make unit for", known.name, detail="a template makes containers anew: --new")

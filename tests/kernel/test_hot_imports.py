@@ -22,11 +22,12 @@ os posix posixpath stat time winreg zipimport
 # A launch by the kernel's overlay, everything in the caches.
 RUN = """
 _ctypes _signal _socket fcntl gc marshal resource select time
-sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.containers sandbox.control
-sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.hostroot sandbox.idmap sandbox.init sandbox.init_process sandbox.join sandbox.keeper sandbox.keeper_init
-sandbox.launch sandbox.linux sandbox.mounts sandbox.options sandbox.options_run sandbox.overlay sandbox.paths sandbox.plan
-sandbox.profiles sandbox.refusals sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees
-sandbox.userns sandbox.users sandbox.values sandbox.vigil sandbox.volumes
+sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.compose_mounts
+sandbox.containers sandbox.control sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.idmap sandbox.init
+sandbox.init_process sandbox.join sandbox.keeper sandbox.keeper_init sandbox.launch sandbox.linux sandbox.mounts
+sandbox.options sandbox.options_run sandbox.overlay sandbox.paths sandbox.plan sandbox.profiles sandbox.refusals
+sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees sandbox.userns
+sandbox.users sandbox.values sandbox.vigil
 """.split()
 
 # What is slow or large, named so that a failure says it; none of them is in a list above either.
@@ -86,7 +87,11 @@ def test_run_with_many_options(session_sbx: Sbx, busybox_oci: Images, tmp_path: 
         "core=0",
     ]
     rights = ["--cap-add", "NET_ADMIN", "--sysctl", "net.ipv4.ip_forward=1", "--init", "--timeout", "9", "--read-only"]
-    check(imports(session_sbx, "run", *options, *rights, busybox_oci.oci, "true"), "sandbox.init_reaper")
+    check(
+        imports(session_sbx, "run", *options, *rights, busybox_oci.oci, "true"),
+        "sandbox.init_reaper",
+        "sandbox.volumes",
+    )
 
 
 @pytest.mark.requires("slirp")
@@ -111,5 +116,5 @@ def test_wrap(session_sbx: Sbx, tmp_path: Path) -> None:
     true = shutil.which("true", path="/usr/bin:/bin")
     assert true
     found = imports(session_sbx, "wrap", "-w", tmp_path, "--", true)
-    check(found, "sandbox.wrap", "sandbox.options_wrap")
+    check(found, "sandbox.wrap", "sandbox.options_wrap", "sandbox.hostroot", "sandbox.volumes")
     assert "sandbox.run" not in found
