@@ -189,7 +189,7 @@ def parse(verb: str, argv: list[str]) -> "tuple[dict[str, Any], list[str]] | Non
             found[option.dest] = value
     if len(operands) < entry.least or (entry.most >= 0 and len(operands) > entry.most):
         return None
-    if entry.words and operands[0] not in entry.words:
+    if entry.words and operands and operands[0] not in entry.words:
         return None
     return found, operands
 

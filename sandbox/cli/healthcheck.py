@@ -11,7 +11,7 @@ _UNHEALTHY = 1
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """0 when it says that all is well, 1 when not; noted as a check by the clock is."""
-    known = find(operands[1])
+    known = find(operands[0])
     if not known.about.get("healthcheck"):
         raise SandboxError("check health of", known.name, detail="it has no health check",
                            hint="run --health-cmd COMMAND, or HEALTHCHECK of an image")  # fmt: skip

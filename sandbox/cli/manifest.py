@@ -38,5 +38,5 @@ def _found(text: str, access: Access) -> Document:
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Print the manifest of NAME."""
     access = Access(opts["tls_verify"], opts["authfile"], opts["creds"], opts["cert_dir"])
-    print(pretty(_found(operands[1], access).raw, operands[1]))
+    print(pretty(_found(operands[0], access).raw, operands[0]))
     return 0

@@ -57,7 +57,7 @@ def groups() -> "dict[str, Verb]":
                 ):
                     options[option.dest] = option
             found[first] = Verb(
-                "", plain.summary if plain else f"Verbs about the {'store' if first == 'system' else first + 's'}.",
+                "", (plain or members[0]).summary if plain or len(members) == 1 else f"Verbs about the {'store' if first == 'system' else first + 's'}.",
                 group=verb.group, options=tuple(options.values()), operands=plain.operands if plain else "VERB", least=1, most=-1,
                 words=plain.words if plain else tuple(below(first)),
             )  # fmt: skip

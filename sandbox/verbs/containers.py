@@ -116,7 +116,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("-p --pod", FLAG, "", "The pods that they are in."),
             Option("-w --watch", VALUE, "SECONDS", "Again and again, so often."),
             Option(
-                "--sort", VALUE, "KEY", "Order of the rows.",
+                "--sort", VALUE, "KEY", "Sort by this.",
                 choices=("command", "created", "id", "image", "names", "runningfor", "size", "status"),
             ),
             JSON,
@@ -185,12 +185,12 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx stats", ""), ("sbx stats --no-stream --format '{{.Name}} {{.MemPerc}} {{.NetIO}}'", "")),
     ),
     "container exists": Verb(
-        "sandbox.cli.container_exists:main", "Say by the exit status whether there is a container.", group="Containers",
-        operands="CONTAINER", least=1, most=1, about="0 when there is, 1 when not.", examples=(("sbx container exists web", ""),),
+        "sandbox.cli.container_exists:main", "Exit with 0 when there is such a container, with 1 when there is none.", group="Containers",
+        operands="CONTAINER", least=1, most=1, examples=(("sbx container exists web", ""),),
     ),
-    "healthcheck": Verb(
+    "healthcheck run": Verb(
         "sandbox.cli.healthcheck:main", "Run the health check of a container once.", group="Containers",
-        operands="run CONTAINER", least=2, most=2, words=("run",), about="Exit status 1 says that it is not well. "
+        operands="CONTAINER", least=1, most=1, about="Exit status 1 says that it is not well. "
         "Checks run by themselves too, after --health-interval; `inspect` has what the last ones printed.",
         examples=(("sbx healthcheck run web", ""),),
     ),

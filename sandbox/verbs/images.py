@@ -27,9 +27,9 @@ VERBS: "Final[dict[str, Verb]]" = {
                 "-c --change", LIST, "INSTRUCTION", "Set image configuration, such as `CMD [\"sh\"]`.", group="Image"
             ),
             Option("-m --message", VALUE, "TEXT", "Comment for the image's history.", group="Image"),
-            Option("--arch", VALUE, "ARCH", "Whose machine it is for; this one's if not given.", group="Image"),
-            Option("--os", VALUE, "OS", "Its system.", group="Image"),
-            Option("--variant", VALUE, "VARIANT", "Its variant, such as v7 of arm.", group="Image"),
+            Option("--arch", VALUE, "ARCH", "Architecture that it is for; this one's if not given.", group="Image"),
+            Option("--os", VALUE, "OS", "System that it is for; linux if not given.", group="Image"),
+            Option("--variant", VALUE, "VARIANT", "Variant of the architecture, such as v7 of arm.", group="Image"),
             QUIET,
         ),
         operands="FILE|- [NAME]", least=1, most=2,
@@ -39,7 +39,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.pull:main", "Fetch images from a registry into the store.", group="Images",
         options=(
             Option("-a --all-tags", FLAG, "", "Fetch every tag of the repository.", group="Image"),
-            Option("--platform", VALUE, "OS/ARCH[/VARIANT]", "Platform to take of an index.", group="Image"),
+            Option("--platform", VALUE, "OS/ARCH[/VARIANT]", "Platform to take of a multi-platform image.", group="Image"),
             Option(
                 "--policy --pull", VALUE, "POLICY", "When to fetch what is there already.",
                 choices=("always", "missing", "never", "newer"), default="always", group="Image",
@@ -65,7 +65,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             *group(
                 "Image",
                 Option("-a --all-platforms --all", FLAG, "", "Copy an index with all its images."),
-                Option("--platform", VALUE, "OS/ARCH[/VARIANT]", "Platform to take of an index."),
+                Option("--platform", VALUE, "OS/ARCH[/VARIANT]", "Platform to take of a multi-platform image."),
                 Option("--preserve-digests", FLAG, "", "Fail rather than write another manifest than was read."),
             ),
             *WRITING, *MOVING,
@@ -105,10 +105,10 @@ VERBS: "Final[dict[str, Verb]]" = {
             ("sbx save --format docker-archive app | podman load", ""),
         ),
     ),
-    "manifest": Verb(
+    "manifest inspect": Verb(
         "sandbox.cli.manifest:main", "Print the manifest or index of an image, as JSON.", group="Images",
         options=(*REGISTRY, CREDS),
-        operands="inspect NAME", least=2, most=2, words=("inspect",),
+        operands="NAME", least=1, most=1,
         about="A bare name is looked for in the store, then in the registry; docker://NAME asks the registry at once.",
         examples=(("sbx manifest inspect docker://docker.io/library/debian", "its platforms"),),
     ),
@@ -124,7 +124,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             Option("--sort", VALUE, "KEY", "Sort by this.", choices=("created", "id", "repository", "size", "tag"), default="created"),
             Option("--digests", FLAG, "", "Show manifest digests."),
             Option("--no-trunc", FLAG, "", "Do not shorten ids."),
-            Option("-n --noheading", FLAG, "", "No heading line."),
+            Option("-n --noheading", FLAG, "", "No line of headings."),
         ),
         operands="[NAME]", most=1,
         examples=(("sbx images", ""), ("sbx images --format '{{.Repository}}:{{.Tag}}'", "for scripts")),
@@ -182,8 +182,8 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),
     ),
     "image exists": Verb(
-        "sandbox.cli.image_exists:main", "Say by the exit status whether there is an image in the store.", group="Images",
-        operands="IMAGE", least=1, most=1, about="0 when there is, 1 when not.",
+        "sandbox.cli.image_exists:main", "Exit with 0 when there is such an image, with 1 when there is none.", group="Images",
+        operands="IMAGE", least=1, most=1,
         examples=(("sbx image exists busybox || sbx pull busybox", ""),),
     ),
 }  # fmt: skip

@@ -44,7 +44,7 @@ VERBS: "Final[dict[str, Verb]]" = {
             "Output", Option("-q --quiet", FLAG, "", "Print ids only."),
             Option("-f --filter", LIST, "KEY=VALUE", "Only those with name=, id=, status=, label=KEY[=VALUE]."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
-            Option("--no-trunc", FLAG, "", "Whole ids."), Option("-n --noheading", FLAG, "", "No line of headings."), JSON,
+            Option("--no-trunc", FLAG, "", "Do not shorten ids."), Option("-n --noheading", FLAG, "", "No line of headings."), JSON,
         ),
         examples=(("sbx pod ps", ""),),
     ),
@@ -58,10 +58,10 @@ VERBS: "Final[dict[str, Verb]]" = {
         "kill", "Send a signal to the commands of pods.",
         Option("-s --signal", VALUE, "SIGNAL", "A name or a number.", default="KILL"), _ALL, _LATEST,
     ),
-    "pod pause": _verb("pause", "Stop all processes of pods for a while.", _ALL, _LATEST),
+    "pod pause": _verb("pause", "Stop all processes of pods until unpause.", _ALL, _LATEST),
     "pod unpause": _verb("unpause", "Let the processes of pods go on.", _ALL, _LATEST),
     "pod rm": _verb(
-        "rm", "Remove pods with their containers.", Option("-f --force", FLAG, "", "Those that run too."), _ALL, _LATEST, _IGNORE,
+        "rm", "Remove pods with their containers.", Option("-f --force", FLAG, "", "Those that run too; they are killed."), _ALL, _LATEST, _IGNORE,
     ),
     "pod prune": _verb("prune", "Remove all pods that do not run.", FORCE, operands="", most=0),
     "pod exists": _verb(

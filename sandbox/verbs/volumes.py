@@ -28,7 +28,7 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "volume inspect": Verb(
         "sandbox.cli.volume_inspect:main", "Print all that is known about volumes.", group="Volumes",
-        options=(_FORMAT, Option("-a --all", FLAG, "", "Every volume.")), operands="VOLUME...", most=-1,
+        options=(_FORMAT, Option("-a --all", FLAG, "", "All volumes.")), operands="VOLUME...", most=-1,
         examples=(("sbx volume inspect -f '{{.Mountpoint}}' data", ""),),
     ),
     "volume exists": Verb(
@@ -38,7 +38,7 @@ VERBS: "Final[dict[str, Verb]]" = {
     "volume rm": Verb(
         "sandbox.cli.volume_rm:main", "Remove volumes.", group="Volumes",
         options=(
-            Option("-f --force", FLAG, "", "With the containers that have them."), Option("-a --all", FLAG, "", "Every volume."),
+            Option("-f --force", FLAG, "", "With the containers that have them."), Option("-a --all", FLAG, "", "All volumes."),
         ),
         operands="VOLUME...", most=-1, examples=(("sbx volume rm data", ""),),
     ),
@@ -86,7 +86,7 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "secret rm": Verb(
         "sandbox.cli.secret_rm:main", "Forget secrets.", group="Volumes",
-        options=(Option("-a --all", FLAG, "", "Every secret."), Option("-i --ignore", FLAG, "", "One that is not there is no error.")),
+        options=(Option("-a --all", FLAG, "", "All secrets."), Option("-i --ignore", FLAG, "", "One that is not there is no error.")),
         operands="SECRET...", most=-1, examples=(("sbx secret rm token", ""),),
     ),
 }  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from sandbox.doctor.login import lingering
 from sandbox.doctor.probe import DEADLINE, MISSING, WEAKER, WORKS, Probe, Row, Scratch, Verdict, look
 from sandbox.doctor.table import NAMES, PROBES, run_works, stops_run
+from sandbox.verbs import VERBS
 
 
 def row_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, str]:
@@ -66,6 +67,16 @@ def test_colour_only_on_a_terminal_that_wants_it(sbx, env, colour):
 def test_quiet_is_silent_where_run_works(sbx):
     done = sbx("doctor", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_single_rows_are_asked_for_by_name(sbx):
+    assert VERBS["doctor"].words == NAMES
+    done = sbx("doctor", "cgroup", "store", "--json")
+    assert [row["name"] for row in json.loads(done.stdout)] == ["cgroup", "store"]
+    assert "own terminal" not in sbx("doctor", "store").stdout
+    for words in (("cgruop",), ("store", "cgruop")):
+        wrong = sbx("doctor", *words)
+        assert wrong.returncode == 125 and "cgruop" in wrong.stderr and "cgroup" in wrong.stderr
 
 
 def test_takes_less_than_three_seconds_and_leaves_nothing(sbx, no_leftovers):
