@@ -74,7 +74,7 @@ class _Client:
         self.directory = directory
         self.keys = _Keys(key_bytes(keys))
         self.sock = channel.connect(directory)
-        channel.send(self.sock, "attach", {"stdin": stdin})
+        channel.ask(self.sock, "attach", {"stdin": stdin})
         kind, self.terminal, _ = channel.receive(self.sock)
         if kind != "attached":
             raise SandboxError("attach to container", directory.rpartition("/")[2][:12], detail="it has ended")

@@ -69,6 +69,14 @@ def send(sock: "_socket.socket", kind: str, value: "Any", fds: "list[int] | tupl
         os.close(memory)
 
 
+def ask(sock: "_socket.socket", kind: str, value: "Any", fds: "list[int] | tuple[int, ...]" = ()) -> None:
+    """Send a client's request; of a keeper that has just gone `receive` tells."""
+    try:
+        send(sock, kind, value, fds)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
 def _send(sock: "_socket.socket", data: bytes, fds: "list[int] | tuple[int, ...]") -> None:
     ancillary = (
         [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds))]

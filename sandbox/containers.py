@@ -200,3 +200,5 @@ def sweep(container: Container) -> None:
             pass  # in use, or gone already, or it stays for a run that can
         finally:
             os.close(fd)
+    others = sum(not name.startswith(".") for name in names if name != container.id)
+    state.forget_names(container.parent, others + bool(container.name))

@@ -18,6 +18,7 @@ else:
     import _signal
 
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15)
+_IMPROPER = 255  # exit status for a container that does not run: podman's
 
 
 def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
@@ -28,8 +29,10 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
     known = state.find(parent, operands[0])
     if known.status != "running":
         raise SandboxError(
-            "execute in container", operands[0], detail=f"it is {known.status}",
+            "execute in container", operands[0],
+            detail=f"it is {known.status}; can only create exec sessions on running containers: container state improper",
             hint=f"`sbx start {operands[0]}` starts it" if known.status in ("created", "exited") else "",
+            code=_IMPROPER,
         )  # fmt: skip
     if len(operands) < 2:
         raise SandboxError(
@@ -47,7 +50,7 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
     if opts["detach"]:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         fds[:3] = [null, null, null]
-    channel.send(sock, "exec", wanted, fds)
+    channel.ask(sock, "exec", wanted, fds)
     _pass_signals_on(sock)
     kind, value, more = channel.receive(sock)
     if kind == "error":

@@ -238,3 +238,18 @@ def release_name(parent: str, name: str, id_: str) -> None:
             os.rename(aside, path)
     except OSError:
         pass
+
+
+def forget_names(parent: str, most: int) -> None:
+    """Take away the names of containers that are gone (a keeper can not do it), where there are more than `most` names."""
+    try:
+        names = os.listdir(f"{parent}/.names")
+    except OSError:
+        return
+    for name in names if len(names) > most else ():
+        try:
+            id_ = os.readlink(f"{parent}/.names/{name}")
+        except OSError:
+            continue
+        if not os.path.isdir(f"{parent}/{id_}"):
+            release_name(parent, name, id_)

@@ -164,5 +164,6 @@ class Streams:
     def drain(self) -> None:
         """What was printed and not yet read, when the command has ended: nothing that it left behind may hold us up."""
         for fd in list(self.sources):
-            while self._read(fd) > 0:
-                pass
+            left = _PIPE  # no more than that was in the pipe; who goes on writing has no part in it
+            while left > 0 and (length := self._read(fd)) > 0:
+                left -= length

@@ -78,7 +78,7 @@ def _frozen(known: state.Known, *, wanted: bool) -> Iterator[None]:
     sock = None
     if wanted and known.status == "running":
         sock = channel.connect(known.directory)
-        channel.send(sock, "pause", {})
+        channel.ask(sock, "pause", {})
         kind, value, _ = channel.receive(sock)
         sock.close()
         if kind == "error":

@@ -1,7 +1,7 @@
 """The same done to each of several containers.  (cold)"""
 
 from sandbox import state
-from sandbox.errors import SandboxError, UsageError, report
+from sandbox.errors import ENOENT, EXIT_FAILED, SandboxError, UsageError, report
 from sandbox.life.chosen import all_known, find
 
 TYPE_CHECKING = False  # typing and what it imports take a third of the time of `stop`
@@ -20,12 +20,14 @@ def for_each(
     ignore: bool = False,
     cidfiles: "Sequence[str]" = (),
     filters: "Sequence[str]" = (),
+    absent: int = EXIT_FAILED,
 ) -> int:
     """`action` on each operand, with --all (`everything`) on those of `among`, or on the `latest`; prints what was typed.
 
     With `filters` on those of `among` that they hold for, as `ps` has them; `cidfiles` have ids in them.
 
-    Goes on after an error and returns the last one's exit status.  `ignore`: one that is not there is none.
+    Goes on after an error and returns the last one's exit status.  `ignore`: one that is not there is none; `absent` is the
+    status when that is all that is wrong.
     """
     operands = [*operands, *map(_id_in, cidfiles)]
     wanted: list[tuple[str, state.Known | None]] = [(word, None) for word in operands]
@@ -49,9 +51,11 @@ def for_each(
             action(known or find(word))
             print(word)
         except SandboxError as error:
-            if ignore and error.step == "find container":
+            missing = error.step == "find container" and error.errno == ENOENT
+            if ignore and missing:
                 continue
-            code = report(error)
+            status = report(error)
+            code = code or absent if missing else status
     return code
 
 

@@ -5,17 +5,15 @@ import sys
 from typing import Any
 
 from sandbox.errors import printable
-from sandbox.image.describe import point_in_time
-from sandbox.life import happened
+from sandbox.life import happened, times
 from sandbox.life.chosen import parent
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """One line for each, on and on unless --stream=false or --until is over."""
     began = datetime.datetime.now(datetime.UTC)
-    first, final = (
-        point_in_time(opts[name], began).timestamp() * 1e9 if opts[name] else None for name in ("since", "until")
-    )
+    first = times.since(opts["since"], began).timestamp() * 1e9 if opts["since"] else None
+    final = times.until(opts["until"], began).timestamp() * 1e9 if opts["until"] else None
     streams = opts["stream"] != "false"
     if first is None and streams and final is None:
         first = began.timestamp() * 1e9  # as podman has it: what comes from now on
@@ -27,7 +25,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
 
     for event in happened.every(parent(), follow=follow):
         if final is not None and event.when > final:
-            break
+            if streams:
+                break
+            continue
         if (first is None or event.when >= first) and wanted(event):
             _print(event, opts)
     return 0

@@ -8,6 +8,7 @@ from sandbox import events, state
 from sandbox.cli.each import for_each
 from sandbox.errors import SandboxError
 from sandbox.life import ending, root
+from sandbox.life.chosen import improper
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -22,7 +23,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
 
 def _prepare(known: state.Known) -> None:
     if known.status not in ("created", "exited"):
-        raise SandboxError("initialize container", known.name, detail=f"it is {known.status} already")
+        raise improper("initialize container", known, "only one that was created or has ended can be made ready")
     root.spec_of(known)  # or there is none to start
     if known.about.get("image") != "host:":  # which is always there
         root.within(known, lambda folder: os.listdir(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)))

@@ -4,7 +4,7 @@ from typing import Any
 
 from sandbox import state
 from sandbox.cli.each import the_one
-from sandbox.errors import SandboxError, UsageError, report
+from sandbox.errors import ENOENT, SandboxError, UsageError, report
 from sandbox.image.describe import inspect, json_text, show
 from sandbox.image.goformat import render
 from sandbox.image.store import Store
@@ -47,7 +47,13 @@ def _document(name: str, kind: str, *, size: bool) -> dict[str, Any]:
             if kind == "container" or error.step != "find container":
                 raise
     store = Store()
-    return inspect(store, find(store, name)[0])
+    try:
+        return inspect(store, find(store, name)[0])
+    except SandboxError as error:
+        if kind == "image" or not error.detail.startswith("no such image"):
+            raise
+        hint = "`sbx ps -a` lists all containers, `sbx images` all images"
+        raise SandboxError("inspect", name, ENOENT, f'no such object: "{name}"', hint) from None
 
 
 def _whole(known: state.Known) -> int:

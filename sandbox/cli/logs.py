@@ -1,50 +1,54 @@
 """`sbx logs`: what the commands of containers have printed.  (cold)"""
 
 import datetime
-import heapq
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from sandbox import state
+from sandbox.entry import OutputLostError
 from sandbox.errors import SandboxError, UsageError
-from sandbox.image.describe import moment, point_in_time
-from sandbox.life import logtext
+from sandbox.image.describe import moment
+from sandbox.life import logtext, times
 from sandbox.life.chosen import all_known, find
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
-    """Print the logs, each stream to its own; several are put in the order of their times."""
+    """Print the logs of containers."""
     if bool(operands) == opts["latest"]:
         raise UsageError("read command line", "CONTAINER", detail="name containers, or give --latest")
     chosen = all_known()[-1:] if opts["latest"] else [find(word) for word in operands]
-    if opts["follow"] and len(chosen) > 1:
-        raise UsageError("read command line", "--follow", detail="only one container can be followed")
     for known in chosen:
-        driver = state.read(known.directory, "spec")
-        if driver and str(driver[0]["annotations"].get("dev.sbx.log", "")).startswith("none"):
-            raise SandboxError("read log", known.name, detail="it keeps none (--log-driver none)")
-        if not driver:
+        if not logtext.driver(known):
             raise SandboxError(
                 "read log", known.name, detail="a throw-away container keeps none", hint="give it a --name"
             )
+        if logtext.driver(known) == "none":
+            raise SandboxError("read log", known.name, detail="it keeps none (--log-driver none)")
+    return show(chosen, opts, several=len(chosen) > 1)
+
+
+def show(chosen: list[state.Known], opts: dict[str, Any], *, several: bool) -> int:
+    """Print their logs, each stream to its own, in the order of their times; `several`: say of which each line is."""
+    now = datetime.datetime.now(datetime.UTC)
+    first = times.since(opts["since"], now) if opts["since"] else None
+    final = times.until(opts["until"], now) if opts["until"] else None
     last = _count(opts["tail"])
-    wanted = _between(opts["since"], opts["until"])
-    streams = [_of(known, last, opts, len(chosen) > 1) for known in chosen]
-    for when, known, piece in heapq.merge(*streams, key=lambda row: row[0]) if len(streams) > 1 else streams[0]:
-        verdict = wanted(when)
-        if verdict > 0:
+    begun: set[tuple[str, str]] = set()  # lines whose end is still to come
+
+    def follow() -> bool:
+        return opts["follow"] and (final is None or datetime.datetime.now(datetime.UTC) < final)
+
+    for known, piece in logtext.merged(chosen, last=last, follow=follow):
+        at = moment(piece.when) if first or final else None
+        if first and (at is None or at < first):
+            continue
+        if not final or (at and at <= final):
+            line = (known.id, piece.stream)
+            _write(piece, "" if line in begun else _head(piece, known, opts, several=several))
+            (begun.discard if piece.text.endswith(b"\n") else begun.add)(line)
+        elif len(chosen) == 1:
             break
-        if verdict == 0:
-            _write(piece, known, opts)
     return 0
-
-
-def _of(
-    known: state.Known, last: int, opts: dict[str, Any], several: bool
-) -> Iterator[tuple[str, state.Known, logtext.Piece]]:
-    for piece in logtext.lines(known, last=last, follow=opts["follow"] and not several):
-        yield piece.when, known, piece
 
 
 def _count(text: str) -> int:
@@ -55,32 +59,20 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _between(since: str, until: str) -> Any:
-    """-1, 0, 1 for a time before, within and after what is asked for."""
-    now = datetime.datetime.now(datetime.UTC)
-    first = point_in_time(since, now) if since else None
-    final = point_in_time(until, now) if until else None
-    if first is None and final is None:
-        return lambda when: 0
-
-    def place(when: str) -> int:
-        at = moment(when)
-        if at is None or (first is not None and at < first):
-            return -1
-        return int(final is not None and at > final)
-
-    return place
+def _head(piece: logtext.Piece, known: state.Known, opts: dict[str, Any], *, several: bool) -> str:
+    """What stands before a line: its container's id or with --names name, each in one of six colours; the time."""
+    name = known.name if opts["names"] else known.id[:12]
+    if opts["color"]:
+        name = f"\x1b[{31 + int(known.id[:4], 16) % 6}m{name}\x1b[0m"
+    when = piece.when.replace("+00:00", "Z")
+    return (f"{name} " if several else "") + (f"{when} " if opts["timestamps"] else "")
 
 
-def _write(piece: logtext.Piece, known: state.Known, opts: dict[str, Any]) -> None:
-    head = f"{_name(known, color=opts['color'])} " if opts["names"] else ""
-    head += f"{piece.when} " if opts["timestamps"] else ""
+def _write(piece: logtext.Piece, head: str) -> None:
     data = head.encode() + piece.text
     fd = 2 if piece.stream == "stderr" else 1
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def _name(known: state.Known, *, color: bool) -> str:
-    """Its id; with --color each container's in one of six colours, the same each time."""
-    return f"\x1b[{31 + int(known.id[:4], 16) % 6}m{known.id[:12]}\x1b[0m" if color else known.id[:12]
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as error:
+        raise OutputLostError(error.errno or 0) from None

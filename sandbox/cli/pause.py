@@ -5,6 +5,7 @@ from typing import Any
 from sandbox import channel, state
 from sandbox.cli.each import for_each
 from sandbox.errors import SandboxError
+from sandbox.life.chosen import improper
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -35,10 +36,11 @@ def ask(known: state.Known, kind: str, wanted: str) -> None:
     """Have the keeper `pause` or `resume` a container whose status is `wanted`."""
     verb = "pause container" if kind == "pause" else "unpause container"
     if known.status != wanted:
-        raise SandboxError(verb, known.name, detail=f"it is not {wanted}, it is {known.status}")
+        words = "not running, can't pause" if kind == "pause" else "not paused, can't unpause"
+        raise improper(verb, known, words)
     sock = channel.connect(known.directory)
     try:
-        channel.send(sock, kind, {})
+        channel.ask(sock, kind, {})
         answer, value, _ = channel.receive(sock)
     finally:
         sock.close()

@@ -6,6 +6,8 @@ from sandbox import values
 from sandbox.cli.each import for_each
 from sandbox.life import ending
 
+_ABSENT = 1  # exit status when one was not there, and nothing else was wrong: podman's
+
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Remove each; with --force those that run too."""
@@ -21,4 +23,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         latest=opts["latest"],
         cidfiles=opts["cidfile"],
         filters=opts["filter"],
+        absent=_ABSENT,
     )

@@ -5,7 +5,8 @@ from typing import Any
 
 from sandbox.cli.each import the_one
 from sandbox.cli.rows import aligned
-from sandbox.errors import SandboxError, printable
+from sandbox.errors import printable
+from sandbox.life.chosen import improper
 from sandbox.life.processes import processes
 
 
@@ -13,7 +14,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     """One line for each process, numbered as inside."""
     known = the_one(operands, latest=opts["latest"])
     if known.status != "running":
-        raise SandboxError("list processes of", known.name, detail=f"it is {known.status}")
+        raise improper("list processes of", known, "top can only be used on running containers")
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     lines = [["USER", "PID", "PPID", "%CPU", "ELAPSED", "TTY", "TIME", "COMMAND"]]
     for process in processes(known.state["pid"]):

@@ -7,7 +7,7 @@ import time
 
 from sandbox import channel, containers, events, spaces, state
 from sandbox.errors import EINVAL, SandboxError
-from sandbox.life.chosen import all_known, find
+from sandbox.life.chosen import all_known, find, improper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ else:
     import _signal
 
 SIGKILL = 9
+IMPROPER = 2  # exit status of `rm` and `pod rm` when something runs, or is needed: podman's
 HALTED = "halted"  # a file that says: it was ended by a command, and is not to be started again
 # How long a keeper may take to clean up behind a payload that has ended, and a lock to be let go of.
 _PATIENCE = 20.0
+_TRIES = 3  # how often one that was started again meanwhile is ended
 
 
 def signal_number(text: str) -> int:
@@ -37,16 +39,36 @@ def signal_number(text: str) -> int:
 def send(known: state.Known, number: int) -> None:
     """Send a signal to the command of a running container."""
     if not known.lives:
-        raise SandboxError("send signal to container", known.name, detail=f"it is not running, it is {known.status}")
-    sock = channel.connect(known.directory)
+        raise improper("send signal to container", known, "can only kill running containers")
+    sock = _connected(known)
     try:
-        channel.send(sock, "signal", {"number": number})
-        kind, value, _ = channel.receive(sock)
+        kind: str = ""
+        value: Any = None
+        if sock:
+            channel.ask(sock, "signal", {"number": number})
+            kind, value, _ = channel.receive(sock)
         if kind == "error":
             raise SandboxError.from_tuple(value)
+        if kind != "done":
+            raise SandboxError("send signal to container", known.name, detail="it has ended meanwhile")
         events.remember(known.parent, "kill", known.about, {"signal": number})
     finally:
-        sock.close()
+        if sock:
+            sock.close()
+
+
+def _connected(known: state.Known) -> "Any":
+    """A connection to the keeper, waited for while it starts; None when it has ended meanwhile."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return channel.connect(known.directory)
+        except SandboxError:
+            if not state.Known(known.parent, known.id).lives:
+                return None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 class Waiting:
@@ -54,14 +76,10 @@ class Waiting:
 
     def __init__(self, known: state.Known) -> None:
         self.known = known
-        self.sock: Any = None
         self.code: int | None = None
-        try:
-            self.sock = channel.connect(known.directory)
-            channel.send(self.sock, "wait", {})
-        except SandboxError:
-            if known.lives and state.Known(known.parent, known.id).lives:
-                raise  # it starts or ends just now, and does not listen
+        self.sock = _connected(known)
+        if self.sock is not None:
+            channel.ask(self.sock, "wait", {})
 
     def over(self, seconds: float | None) -> bool:
         """Whether it has ended within `seconds` (None: for ever); `code` has its exit status then."""
@@ -82,37 +100,34 @@ class Waiting:
 
 
 def wait(known: state.Known) -> int:
-    """The exit status of a container, when it has ended."""
-    while known.lives:
-        try:
-            waiting = Waiting(known)
-        except SandboxError:
-            time.sleep(0.02)
-            known = state.Known(known.parent, known.id)
-            continue
-        waiting.over(None)
-        return int(waiting.code or 0)
-    if known.status in ("created", "initialized"):
-        raise SandboxError("wait for container", known.name, detail="it was never started")
-    return int(known.ended.get("code", 0))
+    """The exit status of a container, when it has ended; 0 of one that was never started, as podman and docker have it."""
+    if not known.lives:
+        return int(known.ended.get("code", 0))
+    waiting = Waiting(known)
+    waiting.over(None)
+    return int(waiting.code or 0)
 
 
 def halt(known: state.Known) -> None:
     """What ends now was meant to end: see minder.py."""
     if known.about.get("restart", ("no", 0))[0] != "no":
-        os.close(os.open(f"{known.directory}/{HALTED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(f"{known.directory}/{HALTED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except FileNotFoundError:
+            pass  # it has been removed
 
 
 def stop(known: state.Known, seconds: float | None) -> None:
     """Ask the command to end by its stop signal, and kill it after `seconds` (None: what it was created with, else 10)."""
+    halt(known)  # one that is just to be started again does not live at the moment
     if not known.lives:
         return
     if seconds is None:
         seconds = float(known.about.get("stop_timeout", 10))
-    halt(known)
     waiting = Waiting(known)
     number = signal_number(str(known.about.get("stop_signal") or "TERM"))
-    for one, patience in ((number, seconds), (SIGKILL, _PATIENCE)):
+    asked = ((number, seconds),) if seconds else ()
+    for one, patience in (*asked, (SIGKILL, _PATIENCE)):
         try:
             send(known, one)
         except SandboxError:
@@ -138,22 +153,12 @@ def remove(
     for other in needing(known):
         if not depend:
             raise SandboxError(
-                "remove container", known.name, code=2,
+                "remove container", known.name, code=IMPROPER,
                 detail=f"containers that depend on it must be removed before it: {other.name}",
                 hint=f"`sbx rm --depend {known.name}` removes them too",
             )  # fmt: skip
         remove(other, force=force, seconds=seconds, volumes=volumes, depend=True)
-    if known.lives:
-        if not force:
-            raise SandboxError(
-                "remove container", known.name, detail=f"it is {known.status}",
-                hint=f"`sbx stop {known.name}` first, or --force",
-            )  # fmt: skip
-        if seconds:
-            stop(known, seconds)
-        else:
-            _kill(known)
-    lock = locked(known, "remove container")
+    lock = _ended(known, force=force, seconds=seconds)
     if lock < 0:
         return  # it removed itself: --rm
     try:
@@ -167,6 +172,30 @@ def remove(
         from sandbox.life.volumes import remove_anonymous
 
         remove_anonymous(known.about["volumes"])
+
+
+def _ended(known: state.Known, *, force: bool, seconds: float | None) -> int:
+    """The locked folder of a container that is to be removed, -1 when it is gone; somebody may start it meanwhile."""
+    for left in reversed(range(_TRIES)):
+        if force:
+            halt(known)
+        elif known.status in ("running", "paused"):
+            raise improper(
+                "remove container", known, "running or paused containers cannot be removed without force",
+                f"`sbx stop {known.name}` first, or --force", IMPROPER,
+            )  # fmt: skip
+        if known.lives and force:
+            if seconds:
+                stop(known, seconds)
+            else:
+                _kill(known)
+        try:
+            return locked(known, "remove container")
+        except SandboxError:
+            known = state.Known(known.parent, known.id)
+            if not left or not known.about:
+                raise
+    return -1
 
 
 def replace(name: str) -> None:

@@ -157,4 +157,6 @@ def line(event: Event, *, full: bool) -> str:
 
 def json_line(event: Event) -> str:
     """One event as a JSON document on one line, in ASCII: no terminal is harmed by it."""
-    return json.dumps(cell(event))
+    second, rest = divmod(event.when, 1_000_000_000)
+    when = f"{datetime.datetime.fromtimestamp(second, datetime.UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+    return json.dumps({**cell(event), "Time": when})

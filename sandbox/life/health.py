@@ -169,7 +169,7 @@ def _asked(known: state.Known, words: list[str], seconds: float) -> tuple[int, s
     read, write = os.pipe()
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        channel.send(sock, "exec", wanted, [null, write, write])
+        channel.ask(sock, "exec", wanted, [null, write, write])
         os.close(write)
         write = -1
         return _followed(known, sock, read, time.monotonic() + seconds)

@@ -1,10 +1,11 @@
 """A container's log, read: from where, how much, and on as it grows; see logs.py for its form.  (cold)"""
 
+import heapq
 import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sandbox import state
@@ -43,48 +44,67 @@ def tail(pieces: list[Piece], lines: int) -> list[Piece]:
     return pieces
 
 
-def lines(known: state.Known, *, last: int = -1, follow: bool = False) -> Iterator[Piece]:
-    """The log from its beginning, or its `last` lines; with `follow` on until the container has ended."""
-    if _driver(known) == "journald":
-        yield from _of_journal(known, last, follow=follow)
-        return
-    there = []
-    for name in (OLDER, PATH):
-        try:
-            with open(f"{known.directory}/{name}", "rb") as file:
-                there += [piece for piece in map(parsed, file.read().splitlines()) if piece] if name == OLDER else []
-        except FileNotFoundError:
-            continue
-    reader = _Reader(f"{known.directory}/{PATH}")
-    there += list(reader.more())
-    yield from tail(there, last) if last >= 0 else there
-    while follow:
-        over = not state.Known(known.parent, known.id).lives
-        more = False
-        for piece in reader.more():
-            more = True
-            yield piece
-        if over and not more:
-            return
-        if not more:
-            time.sleep(_PAUSE)
-
-
-def _driver(known: state.Known) -> str:
+def driver(known: state.Known) -> str:
+    """k8s-file, journald or none; "" for a throw-away container."""
     record = state.read(known.directory, "spec")
     return str(record[0]["annotations"].get("dev.sbx.log", "")).partition(":")[0] if record else ""
 
 
-def _of_journal(known: state.Known, last: int, *, follow: bool) -> Iterator[Piece]:
-    """Its records in the journal, as far as we may read them: our own, or all for members of systemd-journal."""
-    there, cursor = _records(known, "")
-    yield from tail(there, last) if last >= 0 else there
-    while follow:
-        over = not state.Known(known.parent, known.id).lives
-        more, cursor = _records(known, cursor)
-        yield from more
-        if over and not more:
-            return
+def merged(
+    chosen: list[state.Known], *, last: int = -1, follow: Callable[[], bool]
+) -> Iterator[tuple[state.Known, Piece]]:
+    """The logs of all in the order of their times, or the `last` lines of each; on for as long as `follow` says and one lives."""
+    sources = [_of_journal(known) if driver(known) == "journald" else _of_file(known) for known in chosen]
+    there = [_all_there(source, last) for source in sources]
+    yield from _in_order(chosen, there)
+    lasting = list(zip(chosen, sources, strict=True))
+    while lasting and follow():
+        ended = [known for known, _ in lasting if not state.Known(known.parent, known.id).lives]
+        more = [next(source) for _, source in lasting]
+        yield from _in_order([known for known, _ in lasting], more)
+        lasting = [row for row, new in zip(lasting, more, strict=True) if new or row[0] not in ended]
+        if not any(more):
+            time.sleep(_PAUSE)
+
+
+def _all_there(source: Iterator[list[Piece]], last: int) -> list[Piece]:
+    found = next(source)
+    return tail(found, last) if last >= 0 else found
+
+
+def _in_order(chosen: list[state.Known], found: list[list[Piece]]) -> Iterator[tuple[state.Known, Piece]]:
+    if len(chosen) == 1:
+        yield from ((chosen[0], piece) for piece in found[0])
+        return
+    rows = ([(piece.when, known, piece) for piece in pieces] for known, pieces in zip(chosen, found, strict=True))
+    yield from ((known, piece) for _, known, piece in heapq.merge(*rows, key=lambda row: row[0]))
+
+
+def _of_file(known: state.Known) -> Iterator[list[Piece]]:
+    """What is there, and at each further look what has come since."""
+    reader = _Reader(f"{known.directory}/{PATH}")
+    older = f"{known.directory}/{OLDER}"
+    while True:
+        try:
+            with open(older, "rb") as file:
+                if not reader.is_at(file.fileno()):
+                    before = [piece for piece in map(parsed, file.read().split(b"\n")) if piece]
+                    break
+        except FileNotFoundError:
+            before = []
+            break
+        reader = _Reader(f"{known.directory}/{PATH}")  # it was renamed between the two looks
+    yield before + list(reader.more())
+    while True:
+        yield list(reader.more())
+
+
+def _of_journal(known: state.Known) -> Iterator[list[Piece]]:
+    """The same of its records in the journal, as far as we may read them: our own, or all for members of systemd-journal."""
+    cursor = ""
+    while True:
+        found, cursor = _records(known, cursor)
+        yield found
         time.sleep(_SLOWLY)
 
 
@@ -127,6 +147,10 @@ class _Reader:
             return os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return -1
+
+    def is_at(self, fd: int) -> bool:
+        """Whether `fd` is the file that is open."""
+        return self.fd >= 0 and os.path.samestat(os.fstat(fd), os.fstat(self.fd))
 
     def more(self) -> Iterator[Piece]:
         """What has come since; whole lines of the file only."""

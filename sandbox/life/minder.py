@@ -23,16 +23,16 @@ _LONG_ENOUGH = 10.0  # a command that ran so long is not one that fails at once
 
 
 def begin(directory: str) -> None:
-    """Mind the container in `directory`, unless somebody does."""
+    """Mind the container in `directory` from this start of it on."""
     beside(lambda: _mind(directory))
 
 
 def _mind(directory: str) -> None:
     parent, _, id_ = directory.rpartition("/")
+    begun = state.Known(parent, id_).state.get("started")
     lock = os.open(f"{directory}/{_LOCK}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the one of an earlier start may not have seen yet that it is done
+    if state.Known(parent, id_).state.get("started") != begun:
         return
     restarts, pause = 0, _FIRST_PAUSE
     while True:

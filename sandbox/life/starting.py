@@ -1,14 +1,17 @@
 """A container that is there, started: for the first time after `create`, or again.  (cold)"""
 
 import os
+import time
 from typing import Any
 
 from sandbox import attach, containers, events, launch, mounts, spaces, state
-from sandbox.errors import SandboxError, tell
+from sandbox.errors import SandboxError
 from sandbox.life import ending
-from sandbox.life.chosen import find
+from sandbox.life.chosen import find, improper
 from sandbox.life.root import spec_of
 from sandbox.options import DETACH_KEYS
+
+_PATIENCE = 20.0  # seconds that another command may take to start it
 
 
 class Known(containers.Container):
@@ -30,18 +33,20 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
 ) -> int:  # fmt: skip
     """Start it; 0 when its command runs, or with `attached` the exit status of the command.
 
-    SandboxError when it runs already or its spec was not kept.
+    One that runs already is none to start, and may be attached to, as podman has it.  SandboxError when it is paused, or
+    its spec was not kept.
     """
-    if known.lives:
-        if known.status == "running" and not attached:
-            return 0  # as podman has it
-        raise SandboxError("start container", known.name, detail=f"it is {known.status} already")
-    spec, bpf = spec_of(known)
-    for id_ in known.about.get("needs", ()):
-        start(find(id_), attached=False, stdin=False)  # whose namespaces it shares
-    lock = ending.locked(known, "start container")
-    if lock < 0:
-        raise SandboxError("start container", known.name, detail="it has been removed meanwhile")
+    lock = -1
+    while lock < 0:
+        known = _settled(known)
+        if known.status == "running":
+            return follow(known, stdin=stdin, keys=keys, proxy=proxy) if attached else 0
+        if known.lives:
+            raise improper("start container", known, "it must be in Created or Stopped state to be started")
+        spec, bpf = spec_of(known)
+        for id_ in known.about.get("needs", ()):
+            start(find(id_), attached=False, stdin=False)  # whose namespaces it shares
+        lock = _locked(known)
     annotations = spec["annotations"]
     annotations.pop("dev.sbx.awaited", None)
     if attached:
@@ -72,6 +77,38 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
     if status or not attached:
         return status
     return attach.follow(known.directory, stdin=stdin, keys=keys, proxy=proxy)
+
+
+def _settled(known: state.Known) -> state.Known:
+    """As it is once nobody else starts it, or cleans up behind it, just now."""
+    deadline = time.monotonic() + _PATIENCE
+    while known.lives and known.status in ("initialized", "stopping") and time.monotonic() < deadline:
+        time.sleep(0.01)
+        known = state.Known(known.parent, known.id)
+    return known
+
+
+def _locked(known: state.Known) -> int:
+    """Its locked folder; -1 when another command has started it meanwhile."""
+    try:
+        lock = ending.locked(known, "start container")
+    except SandboxError:
+        if state.Known(known.parent, known.id).status == "running":
+            return -1
+        raise
+    if lock < 0:
+        raise SandboxError("start container", known.name, detail="it has been removed meanwhile")
+    return lock
+
+
+def follow(known: state.Known, *, stdin: bool, keys: str, proxy: bool) -> int:
+    """Attach to one that runs; its exit status, 0 when the detach keys were typed."""
+    if not known.about.get("log"):
+        raise SandboxError(
+            "attach to container", known.name, detail="it has the terminal that it was started on",
+            hint="only containers with --name or --detach can be attached to",
+        )  # fmt: skip
+    return attach.follow(known.directory, stdin=stdin and bool(known.about.get("stdin")), keys=keys, proxy=proxy)
 
 
 def _open_mapped(spec: dict[str, Any]) -> None:
@@ -105,10 +142,3 @@ def restart(known: state.Known, seconds: float | None) -> None:
     ending.stop(known, seconds)
     events.remember(known.parent, "restart", known.about)
     start(state.Known(known.parent, known.id), attached=False, stdin=False)
-
-
-def say_reason(known: state.Known) -> None:
-    """On standard error: why a container ended, when it was not its command's own doing."""
-    reason = state.Known(known.parent, known.id).ended.get("reason")
-    if reason:
-        tell(str(reason))

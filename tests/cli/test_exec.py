@@ -129,7 +129,8 @@ def test_no_such_container(own_box, refused):
 
 def test_container_that_has_ended(own_box, refused):
     own_box("true", "--name", "over")
-    refused(own_box.sbx("exec", "over", "true"), "execute in container `over`: it is exited", 125, "sbx start over")
+    told = "it is exited; can only create exec sessions on running containers: container state improper"
+    refused(own_box.sbx("exec", "over", "true"), f"execute in container `over`: {told}", 255, "sbx start over")
 
 
 def test_signals_reach_the_process(live):

@@ -58,7 +58,8 @@ def test_pause_needs_a_group(own_box, sbx, no_leftovers):
     assert done.returncode == 125
     assert done.stderr.splitlines()[0].endswith(": it has no control group of its own")
     assert "--cgroups=enabled" in done.stderr
-    assert sbx("unpause", "p").stderr == "sbx: unpause container `p`: it is not paused, it is running\n"
+    told = "sbx: unpause container `p`: it is running; not paused, can't unpause: container state improper\n"
+    assert sbx("unpause", "p").stderr == told
     done = sbx("update", "-m", "64m", "p")
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         125,

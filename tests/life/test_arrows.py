@@ -26,10 +26,10 @@ def test_init(sbx_in):
     assert sbx_in.out("events", "--stream=false", "--format", "{{.Status}}").split() == ["create", "init"]
     assert sbx_in.column("Status") == ["Initialized"]
     assert sbx_in.out("ps", "-aq", "--filter", "status=initialized").strip() == id_[:12]
-    assert "it is initialized already" in sbx_in("init", "c", code=125).stderr
+    assert "it is initialized; only one" in sbx_in("init", "c", code=125).stderr
     sbx_in("start", "c")
     assert state(sbx_in)["Status"] == "running"
-    assert "it is running already" in sbx_in("container", "init", "c", code=125).stderr
+    assert "it is running; only one" in sbx_in("container", "init", "c", code=125).stderr
     sbx_in("kill", "c")
     assert sbx_in.out("wait", "c") == "137\n"
     sbx_in("init", "--latest")

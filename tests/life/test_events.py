@@ -31,7 +31,7 @@ def test_a_life(sbx_in):
     assert found[0]["Image"] == sbx_in.image and found[0]["Type"] == "container"
     assert told(sbx_in, "--filter", "event=died", "--filter", "event=start") == ["c start", "c died"]
     assert told(sbx_in, "--filter", "label=a", "--filter", f"container={id_[:10]}", "--since", "1h")[0] == "c create"
-    assert told(sbx_in, "--until", "1h") == [] == told(sbx_in, "--filter", "label=none")
+    assert told(sbx_in, "--until", "-1h") == [] == told(sbx_in, "--filter", "label=none")
     line = sbx_in.out("events", "--stream=false").splitlines()[3]
     assert f" +0000 UTC container died {id_[:12]} (image={sbx_in.image}, name=c, exitCode=3, a=b c\\td" in line
     assert "no such filter" in sbx_in("events", "--filter", "colour=red", code=125).stderr

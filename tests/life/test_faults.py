@@ -143,8 +143,8 @@ def test_S03_reboot(sbx_in):
     assert sbx_in.column("Names") == ["made", "kept"]
     assert sbx_in.column("State") == ["created", "exited"]
     assert sbx_in.column("ExitCode", "--filter", "name=kept") == ["137"]
-    assert sbx_in("exec", "kept", "true", code=125).stderr.startswith(
-        "sbx: execute in container `kept`: it is exited\n"
+    assert sbx_in("exec", "kept", "true", code=255).stderr.startswith(
+        "sbx: execute in container `kept`: it is exited; "
     )
     assert sbx_in("stop", "kept").stdout == "kept\n"
     # The name of what was to be removed at its end is free, and its folder goes with the next start.
@@ -284,30 +284,41 @@ def test_labels_are_exact_for_scripts(sbx_in):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "told", "code"),
     [
-        (("start", "nosuch"), 'no container with name or ID "nosuch" found: no such container'),
-        (("stop", "nosuch"), 'no container with name or ID "nosuch" found: no such container'),
+        (("start", "nosuch"), 'no container with name or ID "nosuch" found: no such container', 125),
+        (("stop", "nosuch"), 'no container with name or ID "nosuch" found: no such container', 125),
         (
             ("inspect", "--type", "container", "nosuch"),
             'no container with name or ID "nosuch" found: no such container',
+            125,
         ),
-        (("exec", "ended", "true"), "it is exited"),
-        (("top", "ended"), "it is exited"),
-        (("kill", "ended"), "it is not running, it is exited"),
-        (("attach", "ended"), "it is exited"),
-        (("wait", "made"), "it was never started"),
-        (("start", "-a", "runs"), "it is running already"),
-        (("rm", "runs"), "it is running"),
-        (("rename", "runs", "ended"), "that name is already in use"),
-        (("run", "--name", "runs", "IMAGE", "true"), "that name is already in use"),
-        (("create", "--name", "runs", "IMAGE", "true"), "that name is already in use"),
+        (("inspect", "nosuch"), 'no such object: "nosuch"', 125),
+        (
+            ("exec", "ended", "true"),
+            "it is exited; can only create exec sessions on running containers: container state improper",
+            255,
+        ),
+        (("top", "ended"), "it is exited; top can only be used on running containers: container state improper", 125),
+        (("kill", "ended"), "it is exited; can only kill running containers: container state improper", 125),
+        (("attach", "ended"), "it is exited; you can only attach to running containers: container state improper", 125),
+        (("pause", "ended"), "it is exited; not running, can't pause: container state improper", 125),
+        (
+            ("rm", "runs"),
+            "it is running; running or paused containers cannot be removed without force: container state improper",
+            2,
+        ),
+        (("rm", "nosuch"), 'no container with name or ID "nosuch" found: no such container', 1),
+        (("rm", "runs", "nosuch"), "container state improper", 2),
+        (("rename", "runs", "ended"), "that name is already in use", 125),
+        (("run", "--name", "runs", "IMAGE", "true"), "that name is already in use", 125),
+        (("create", "--name", "runs", "IMAGE", "true"), "that name is already in use", 125),
     ],
 )
-def test_wrong_states(sbx_in, words, told):
+def test_wrong_states(sbx_in, words, told, code):
     sbx_in.live(script="sleep 1000", name="runs")
     sbx_in("run", "--name", "ended", sbx_in.image, "true")
     sbx_in("create", "--name", "made", sbx_in.image, "true")
-    done = sbx_in(*(sbx_in.image if word == "IMAGE" else word for word in words), code=125)
+    done = sbx_in(*(sbx_in.image if word == "IMAGE" else word for word in words), code=code)
     assert told in done.stderr and done.stdout == ("[]\n" if words[0] == "inspect" else "")
     assert sorted(sbx_in.column("Names")) == ["ended", "made", "runs"]
