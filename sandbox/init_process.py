@@ -2,7 +2,6 @@
 
 import marshal
 import os
-import resource
 
 from sandbox import caps, linux
 from sandbox.errors import (
@@ -49,11 +48,11 @@ class Process:
             pass  # `terminal` has done it
 
     def rlimit(self, number: int, soft: int, hard: int) -> None:
-        limits = [resource.RLIM_INFINITY if n >= 1 << 63 or n < 0 else n for n in (soft, hard)]
+        limits = [linux.RLIM_INFINITY if n >= 1 << 63 or n < 0 else n for n in (soft, hard)]
         try:
-            resource.setrlimit(number, (limits[0], limits[1]))
-        except (OSError, ValueError):
-            _, most = resource.getrlimit(number)
+            linux.prlimit(number, (limits[0], limits[1]))
+        except OSError:
+            _, most = linux.prlimit(number)
             raise SandboxError(
                 "set resource limit", str(number), detail=f"{hard} is above the caller's hard limit {most}"
             ) from None

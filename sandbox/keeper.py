@@ -28,7 +28,6 @@ Both channels are SOCK_SEQPACKET pairs: one record is one message, in marshal.
 
 import marshal
 import os
-import resource
 import sys
 
 from sandbox import init, linux, plan as plans, spec as oci, trees, userns, users
@@ -188,18 +187,18 @@ class Keeper(Parent):
 
     def _raise_descriptor_limit(self, needed: int) -> None:
         """A layer takes two descriptors: 500 of them more than the customary soft limit of 1024."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft, hard = linux.prlimit(linux.RLIMIT_NOFILE)
         if soft < needed:
             self.descriptors = soft
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+            linux.prlimit(linux.RLIMIT_NOFILE, (min(needed, hard), hard))
 
     def _restored_limit(self, steps: "list[tuple[Any, ...]]") -> "list[tuple[Any, ...]]":
         """The steps of the init with the caller's own limit, where we changed it and the spec names none."""
-        if self.descriptors < 0 or any(step[:2] == ("rlimit", resource.RLIMIT_NOFILE) for step in steps):
+        if self.descriptors < 0 or any(step[:2] == ("rlimit", linux.RLIMIT_NOFILE) for step in steps):
             return steps
         at = next(number for number, step in enumerate(steps) if step[0] == "umask")
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        return [*steps[:at], ("rlimit", resource.RLIMIT_NOFILE, self.descriptors, hard), *steps[at:]]
+        hard = linux.prlimit(linux.RLIMIT_NOFILE)[1]
+        return [*steps[:at], ("rlimit", linux.RLIMIT_NOFILE, self.descriptors, hard), *steps[at:]]
 
     @staticmethod
     def _make_root() -> None:

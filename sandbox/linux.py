@@ -25,12 +25,14 @@ _NUMBERS_BELOW_424 = {
         "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "ioctl": 16,
         "socket": 41, "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322, "keyctl": 250, "ioprio_set": 251,
         "socketpair": 53, "sendmsg": 46, "recvmsg": 47, "getdents64": 217, "statfs": 137, "fstatfs": 138, "syncfs": 306,
+        "prlimit64": 302,
     },
     "aarch64": {
         "clone": 220, "umask": 166, "ptrace": 117, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41,
         "prctl": 167, "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "ioctl": 29,
         "socket": 198, "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281, "keyctl": 219, "ioprio_set": 30,
         "socketpair": 199, "sendmsg": 211, "recvmsg": 212, "getdents64": 61, "statfs": 43, "fstatfs": 44, "syncfs": 267,
+        "prlimit64": 261,
     },
 }  # fmt: skip
 _NUMBERS_FROM_424 = {
@@ -82,6 +84,9 @@ TIOCSCTTY, TIOCGWINSZ, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x5413, 0x5
 SIOCSIFFLAGS, IFF_UP, AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 0x8914, 1, 2, 2, 0o2000000
 KEYCTL_JOIN_SESSION_KEYRING = 1
 TUNSETPERSIST = 0x400454CB  # linux/if_tun.h
+
+# getrlimit(2); the module `resource` is a file to be found and loaded
+RLIMIT_NOFILE, RLIM_INFINITY = 7, (1 << 64) - 1
 
 STATFS_MAGIC_PROC, STATFS_MAGIC_NSFS = 0x9FA0, 0x6E736673
 
@@ -148,6 +153,14 @@ def setns(fd: int, kinds: int) -> None:
 
 def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     return syscall("prctl", option, a, b, c, d, subject=f"prctl {option}")
+
+
+def prlimit(number: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(soft, hard) limit of this process, RLIMIT_* `number`, as it was before `limits` were set."""
+    known = bytes(bytearray(16))  # struct rlimit64 of our own for the kernel to fill
+    new = packed((limits[0], 8), (limits[1], 8)) if limits else None
+    syscall("prlimit64", 0, number, new, known, subject=f"limit {number}")
+    return int.from_bytes(known[:8], sys.byteorder), int.from_bytes(known[8:], sys.byteorder)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) -> None:
