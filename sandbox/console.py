@@ -50,27 +50,27 @@ def copy_size(ends: "tuple[int, ...]", terminal: int) -> None:
             return
 
 
-def _output() -> tuple[int, int]:
-    """(descriptor to write to, how much at once): standard output, which others have too, is never made non-blocking.
+def _output(fd: int) -> tuple[int, int]:
+    """(descriptor to write to, how much at once): `fd`, which others have too, is never made non-blocking.
 
     Its pipe or terminal is opened once more where that is allowed; where not, small pieces never wait.
     """
-    kind = os.fstat(1).st_mode & 0o170000
+    kind = os.fstat(fd).st_mode & 0o170000
     if kind in (_FIFO, _DEVICE):
         try:
-            return os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), _CHUNK
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), _CHUNK
         except OSError:
             pass  # somebody else's (su), or no reader
-    return 1, _SURE_OF_TERMINAL if kind == _DEVICE else _SURE_OF_PIPE
+    return fd, _SURE_OF_TERMINAL if kind == _DEVICE else _SURE_OF_PIPE
 
 
 class Console:
-    """Copies between the user's descriptors 0 and 1 and the container's terminal, whose master end is `master`.
+    """Copies between the user's descriptors 0 and 1 (`output`) and the container's terminal, whose master end is `master`.
 
     Nothing in here waits, whatever the user's terminal does: the keeper has signals, a clock and the cli to watch.
     """
 
-    def __init__(self, master: int, *, interactive: bool = True) -> None:
+    def __init__(self, master: int, *, interactive: bool = True, output: int = 1) -> None:
         self.master = master
         self.interactive = interactive
         self.saved: list[Any] | None = None
@@ -79,7 +79,7 @@ class Console:
         self.last = b"\n"
         self.lost = 0  # errno of standard output, once it takes no more
         self.watched: dict[int, int] = {}
-        self.out, self.piece = _output()
+        self.out, self.piece = _output(output)
         os.set_blocking(master, False)
         self.resize()
         # Held open, so that the terminal outlives a command that closes it for a while.

@@ -2,7 +2,7 @@
 
 A client sends one request, (kind, dict) with descriptors, and gets records until it or the container ends:
 
-    exec    {args, env, cwd, user, tty, stdin, detach, quiet} 0 1 2 ...
+    exec    {args, env, cwd, user, tty, terminals, stdin, detach, quiet} 0 1 2 ...
                      -> ("error", SandboxError as tuple)
                      -> ("running", pid) [the terminal's master], ("exit", status)
     attach  {stdin}  -> ("attached", has a terminal), ("stdout", bytes) ("stderr", bytes) ..., ("exit", status)
@@ -20,7 +20,7 @@ import marshal
 import os
 import select
 
-from sandbox import channel, join, linux
+from sandbox import channel, join, linux, mounts
 from sandbox.errors import EINVAL, EXIT_SIGNAL, SandboxError
 
 TYPE_CHECKING = False
@@ -47,7 +47,16 @@ class Client:
         self.pid = 0  # exec: the process, as the keeper numbers it
         self.init = -1  # exec: channel on which a start that fails is told
         self.master = -1
+        self.input = (-1, -1)  # exec: the file that was given to be read, and what the process has of it
         self.detached = self.quiet = False
+
+    def give_input_back(self) -> None:
+        """What the process has read of the file is read for the caller too."""
+        if self.input[0] >= 0:
+            os.lseek(self.input[0], os.lseek(self.input[1], 0, os.SEEK_CUR), os.SEEK_SET)
+            for fd in self.input:
+                os.close(fd)
+            self.input = (-1, -1)
 
 
 class Control:
@@ -205,16 +214,26 @@ class Control:
         spec = join.make_spec(keeper.spec, wanted, keeper.root)
         client.detached, client.quiet = bool(wanted.get("detach")), bool(wanted.get("quiet"))
         opened: tuple[int, ...] = ()
-        if wanted.get("tty"):
-            from sandbox import console
+        tty, relayed = bool(wanted.get("tty")), tuple(wanted.get("terminals", ()))
+        if tty or relayed:
+            from sandbox import console, relay
 
             opened = join.terminal(keeper.root, spec["process"]["user"]["uid"])
             client.master = opened[0]
-            console.copy_size((fds[1], fds[0]), client.master)
+            console.copy_size((fds[1], fds[0], fds[2]), client.master)
+            if relayed:
+                relay.plain(opened[1])
+        if wanted.get("stdin") and not tty:
+            given = mounts.read_only_input(fds[0])
+            if given >= 0:
+                client.input, fds = (os.dup(fds[0]), given), [given, *fds[1:]]
         try:
-            stdio = [opened[1]] if opened else fds
+            stdio = [opened[1]] if tty else [opened[1] if n in relayed else fd for n, fd in enumerate(fds)]
             procs = keeper.group.procs if keeper.group else -1
-            client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, bool(opened), procs)
+            client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, tty, procs)
+        except BaseException:
+            client.give_input_back()
+            raise
         finally:
             if opened:
                 os.close(opened[1])
@@ -263,6 +282,7 @@ class Control:
         return False
 
     def _note_end(self, client: Client, status: int) -> None:
+        client.give_input_back()
         if not client.quiet:
             self.keeper.note("exec_died", {"exitCode": status if status >= 0 else EXIT_SIGNAL - status})
 

@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal  # the same names, with types; importing it costs 4 ms
     from typing import Any
+
+    from sandbox.attach import Console
+    from sandbox.relay import Relay
 else:
     import _signal
 
@@ -50,6 +53,10 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
     if opts["detach"]:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         fds[:3] = [null, null, null]
+    if not opts["tty"] and any(map(os.isatty, fds[:3])):
+        from sandbox import relay
+
+        wanted["terminals"] = relay.terminals(interactive=opts["interactive"])
     channel.ask(sock, "exec", wanted, fds)
     _pass_signals_on(sock)
     kind, value, more = channel.receive(sock)
@@ -59,7 +66,13 @@ def main(opts: "dict[str, Any]", operands: "list[str]") -> int:
         raise SandboxError("execute in container", operands[0], detail="it has ended")
     if opts["detach"]:
         return 0
-    return _with_terminal(sock, more[0], opts) if more else _wait(sock)
+    if not more:
+        return _wait(sock)
+    from sandbox import attach, relay
+
+    if opts["tty"]:
+        return _with_terminal(sock, attach.Console(more[0], interactive=opts["interactive"], keys=opts["detach_keys"]))
+    return _with_terminal(sock, relay.Relay(more[0], wanted["terminals"]))
 
 
 def _pass_signals_on(sock: "Any") -> None:
@@ -83,11 +96,8 @@ def _wait(sock: "Any") -> int:
     raise SandboxError("execute in container", detail="the container has ended", code=EXIT_FAILED)
 
 
-def _with_terminal(sock: "Any", master: int, opts: "dict[str, Any]") -> int:
+def _with_terminal(sock: "Any", terminal: "Console | Relay") -> int:
     """Be the terminal of the process until it ends, or the detach keys are typed."""
-    from sandbox import attach
-
-    terminal = attach.Console(master, interactive=opts["interactive"], keys=opts["detach_keys"])
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     terminal.start(poll)
@@ -100,7 +110,7 @@ def _with_terminal(sock: "Any", master: int, opts: "dict[str, Any]") -> int:
                 terminal.finish()
                 return status
             if terminal.detached:
-                _stay_behind(sock, master)
+                _stay_behind(sock, terminal.master)
                 return 0
     finally:
         terminal.restore()

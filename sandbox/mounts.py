@@ -5,6 +5,7 @@ root's descriptor, and a detached mount is moved onto that descriptor.  So a sym
 another sandbox that shares a volume, can not lead a mount outside (CVE-2021-30465, CVE-2025-31133 and their kin).
 """
 
+import fcntl
 import os
 
 from sandbox import linux
@@ -154,6 +155,34 @@ def real_tree(path: str, *, recursive: bool) -> int:
         return tree("", recursive=recursive, dirfd=fd)
     finally:
         os.close(fd)
+
+
+def read_only_input(fd: int) -> int:
+    """A file that was opened for reading, once more through a mount that is read-only; -1 for all else that `fd` may be.
+
+    As root inside, the command is the caller: /proc/self/fd/0 would be his file to write to, whatever the shell opened it for.
+    """
+    if os.fstat(fd).st_mode & 0o170000 != 0o100000 or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+        return -1
+    try:
+        named = linux.openat2(linux.AT_FDCWD, os.readlink(f"/proc/self/fd/{fd}"), os.O_PATH, linux.RESOLVE_NO_SYMLINKS)
+    except OSError:
+        return -1  # it has no name any more, or none here
+    try:
+        if not os.path.samestat(os.stat(named), os.fstat(fd)):
+            return -1
+        copy = tree("", recursive=False, dirfd=named)
+    finally:
+        os.close(named)
+    try:
+        restrict(
+            copy, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV, subject="standard input"
+        )
+        found = os.open(f"/proc/self/fd/{copy}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(copy)
+    os.lseek(found, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
+    return found
 
 
 def restrict(mount_fd: int, attributes: int, cleared: int = 0, subject: str = "") -> None:

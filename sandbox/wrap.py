@@ -82,7 +82,7 @@ def build(
     except OSError as error:
         raise SandboxError.of("wrap", "the working directory", error, "change to one that is there") from None
     process["args"] = list(command)
-    process["terminal"] = opts["tty"]
+    process["terminal"] = opts["tty"] or _on_a_terminal()
     process["cwd"] = directory
     if os.getuid():
         process["user"].update(uid=os.getuid(), gid=os.getgid())
@@ -110,6 +110,11 @@ def build(
     if opts["timeout"]:
         annotations["dev.sbx.timeout"] = str(values.seconds(opts["timeout"], "--timeout"))
     return spec
+
+
+def _on_a_terminal() -> bool:
+    """Whether the command may be one that people type to, and so gets a terminal of its own: see relay.py."""
+    return all(map(os.isatty, (0, 1, 2))) and os.tcgetpgrp(0) == os.getpgrp()
 
 
 def _environment(spec: "dict[str, Any]", opts: "Options") -> None:
