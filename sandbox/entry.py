@@ -4,8 +4,8 @@ The one place that catches.  A verb is named by a string in the table of `option
 verb that was asked for needs.
 """
 
+import _io  # what io is made of; Python 3.14 no longer imports io for itself
 import gc
-import io
 import os
 import sys
 
@@ -141,7 +141,10 @@ class OutputLostError(Exception):
         self.errno = errno
 
 
-class _Output(io.TextIOWrapper):
+lost_output: "list[object]" = []
+
+
+class _Output(_io.TextIOWrapper):
     """Stdout that tells its own failures from others'.  Names in images need not be text in this locale: they are
     shown somehow (backslashreplace), nothing dies of them."""
 
@@ -162,8 +165,8 @@ def _watch_output() -> None:
     """Put our own stdout in place; and something where Python has None, because the caller had closed it."""
     old = sys.stdout
     if old is None:
-        old = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
-    if type(old) is io.TextIOWrapper:
+        old = _io.TextIOWrapper(_io.BufferedWriter(_io.FileIO(1, "w", closefd=False)))
+    if type(old) is _io.TextIOWrapper:
         line_buffering, encoding = old.line_buffering, old.encoding
         sys.stdout = _Output(old.detach(), encoding, "backslashreplace", line_buffering=line_buffering)
     if sys.stdin is None:
@@ -177,7 +180,9 @@ def _lost(error: OutputLostError) -> int:
 
     A reader that went away (`sbx images | head -1`) is no error to talk about: end as SIGPIPE lets other programs end.
     """
-    sys.stdout = None  # what is buffered is lost, and leave() must not try again
+    # What is buffered is lost, and leave() must not try again.  Kept: Python 3.14 complains when it finalizes such a file.
+    lost_output.append(sys.stdout)
+    sys.stdout = None
     if error.errno == EPIPE:
         return EXIT_SIGNAL + SIGPIPE
     return report(SandboxError("write", "standard output", error.errno))

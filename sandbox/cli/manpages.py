@@ -21,7 +21,13 @@ _EXIT_CODES = (
 )
 ENVIRONMENT = (  # shown by --help, too
     ("SBX_STORE", "Where images and containers are kept; $XDG_DATA_HOME/sbx if not set."),
+    ("SBX_ADDITIONAL_STORES", "More stores, only read, separated by colons."),
     ("SBX_NETWORK", "What --network is if not given."),
+    ("SBX_CGROUP", "A folder of cgroup v2 that is delegated to you."),
+    ("SBX_LIMITS", "What images may ask for: NAME=VALUE,...; layer-bytes=512G"),
+    ("SBX_REGISTRIES_CONF", "The only registries.conf to read."),
+    ("SBX_TOKEN_HOSTS", "Whom passwords go to as well: REGISTRY=TOKENSERVER,..."),
+    ("SBX_DOCTOR_SECONDS", "How long sbx doctor waits for what it tries; 2.5 if not set."),
     ("SBX_DEBUG", "If set and not 0, the same as --debug."),
     ("XDG_DATA_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME", "Base directories, by the XDG specification."),
     ("NO_COLOR", "If set, help is printed without colours."),

@@ -12,7 +12,7 @@ from sandbox import linux, linux_rare
 from sandbox.doctor import inside
 from sandbox.doctor.ids import OUTER
 from sandbox.doctor.packages import as_root
-from sandbox.doctor.probe import MISSING, WEAKER, WORKS, Refused, Scratch, Verdict, step
+from sandbox.doctor.probe import DEADLINE, MISSING, WEAKER, WORKS, Refused, Scratch, Verdict, step
 from sandbox.errors import SandboxError
 
 # Mounted over in a private mount namespace: any folder does that exists everywhere.
@@ -259,7 +259,11 @@ def _from_user_manager() -> list[str] | None:
     command = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--", "cat"]
     try:
         done = subprocess.run(
-            [*command, "/proc/self/cgroup"], stdin=subprocess.DEVNULL, capture_output=True, timeout=1.5, check=False
+            [*command, "/proc/self/cgroup"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=0.6 * DEADLINE,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -6,10 +6,10 @@ import socket
 from sandbox import linux, userns
 from sandbox.doctor import inside
 from sandbox.doctor.packages import install
-from sandbox.doctor.probe import MISSING, WORKS, Refused, Scratch, Verdict, step
+from sandbox.doctor.probe import DEADLINE, MISSING, WORKS, Refused, Scratch, Verdict, step
 from sandbox.doctor.storage import open_tun
 
-_SECONDS = 1.8
+_SECONDS = 0.7 * DEADLINE
 
 
 def network_namespace(scratch: Scratch) -> Verdict:
@@ -55,7 +55,7 @@ def slirp4netns(scratch: Scratch) -> Verdict:
         os.close(write)
         try:
             if not inside.readable(read, _SECONDS):
-                return Verdict(MISSING, f"slirp4netns was not ready within {_SECONDS} s")
+                return Verdict(MISSING, f"slirp4netns was not ready within {_SECONDS:g} s")
             if os.read(read, 1) != b"1":
                 return Verdict(MISSING, f"slirp4netns: {helper.last_words()}")
             if _route(pid) != "tap0":
@@ -84,6 +84,6 @@ def pasta(scratch: Scratch) -> Verdict:
                     said = helper.last_words()
                     fix = "give the host a default route, or use --network slirp4netns" if "routable" in said else ""
                     return Verdict(MISSING, f"pasta: {said}", fix)
-            return Verdict(MISSING, f"pasta configured no route within {_SECONDS} s")
+            return Verdict(MISSING, f"pasta configured no route within {_SECONDS:g} s")
         finally:
             helper.stop()

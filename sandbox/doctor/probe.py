@@ -29,6 +29,10 @@ from sandbox.errors import SandboxError
 WORKS, WEAKER, MISSING = "works", "weaker", "missing"
 # Seconds that all probes of one look may take together; slirp4netns and pasta need about 0.2 on a slow machine.
 DEADLINE = 2.5
+try:  # one that is emulated, or busy, may take longer than any limit that suits the rest
+    DEADLINE = max(DEADLINE, min(float(os.environ["SBX_DOCTOR_SECONDS"]), 600))
+except (KeyError, ValueError):
+    pass
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,9 @@ def _children() -> list[int]:
 
 def _verdict(answer: bytes, *, hanging: bool) -> Verdict:
     if hanging:
-        return Verdict(MISSING, f"did not answer within {DEADLINE} s")
+        return Verdict(
+            MISSING, f"did not answer within {DEADLINE:g} s", f"SBX_DOCTOR_SECONDS={10 * DEADLINE:g} sbx doctor"
+        )
     try:
         return Verdict(**json.loads(answer))
     except ValueError:

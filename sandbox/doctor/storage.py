@@ -10,7 +10,7 @@ import subprocess
 from sandbox import linux, paths, userns
 from sandbox.doctor import inside
 from sandbox.doctor.packages import as_root, install
-from sandbox.doctor.probe import MISSING, WEAKER, WORKS, Refused, Scratch, Verdict, nearest_existing, step
+from sandbox.doctor.probe import DEADLINE, MISSING, WEAKER, WORKS, Refused, Scratch, Verdict, nearest_existing, step
 from sandbox.errors import SandboxError
 
 ELSEWHERE = 'export SBX_STORE="/var/tmp/sbx-$(id -u)"'
@@ -104,13 +104,13 @@ def fuse_overlay(scratch: Scratch) -> Verdict:
     inside.enter(linux.CLONE_NEWNS)
     helper = inside.Helper([program, "-f", "-o", options, f"{folder}/merged"])
     try:
-        for _ in inside.until(1.5):
+        for _ in inside.until(0.6 * DEADLINE):
             if os.path.ismount(f"{folder}/merged"):
                 break
             if helper.process.poll() is not None:
                 return Verdict(MISSING, f"fuse-overlayfs: {helper.last_words()}")
         else:
-            return Verdict(MISSING, "fuse-overlayfs did not mount within 1.5 s")
+            return Verdict(MISSING, f"fuse-overlayfs did not mount within {0.6 * DEADLINE:g} s")
         _use(folder, kernel=False)
         linux.umount2(f"{folder}/merged", linux.MNT_DETACH)
     finally:

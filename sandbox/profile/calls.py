@@ -70,9 +70,14 @@ def number(name: str, on: str) -> int | None:
         return found
     if name in FROM_424:
         return FROM_424[name]
-    if found == _UNKNOWN and not any(name in table for table in LATE_BELOW_424.values()):
+    if found == _UNKNOWN and not came_late(name):
         raise KeyError(name)
     return None
+
+
+def came_late(name: str) -> bool:
+    """Whether some architecture got the call late, so that libseccomp may not know it at all."""
+    return any(name in table for table in LATE_BELOW_424.values())
 
 
 def table(on: str) -> dict[str, int]:

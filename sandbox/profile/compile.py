@@ -110,6 +110,8 @@ def _number(name: str, machine: str, architecture: str, library: Any) -> int | N
     except KeyError:
         return None
     known: int = library.resolve_syscall(library.Arch.NATIVE, name)
+    if own is None and known == -1:
+        return None
     if library.system_arch() == getattr(library.Arch, _ARCHITECTURES[architecture]):
         # A call of another architecture can not happen here: a rule for it would be one that nothing matches.
         return known if own is None else own
@@ -118,6 +120,8 @@ def _number(name: str, machine: str, architecture: str, library: Any) -> int | N
 
 def _skip(seccomp: dict[str, Any], syscall: dict[str, Any], name: str) -> None:
     """Leave a call out of the filter, unless that would allow what the rule was to refuse."""
+    if calls.came_late(name):
+        return  # only another architecture has it
     if seccomp["defaultAction"] in PERMISSIVE and syscall["action"] not in PERMISSIVE:
         best = calls.nearest(name)
         raise SandboxError(

@@ -156,6 +156,16 @@ def test_names_of_the_other_architecture_are_skipped() -> None:
     assert calls.nearest("opne") == "open"
 
 
+def test_a_late_call_of_another_machine_needs_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libseccomp has no name for it at all: there is nothing to add, and nothing to complain about."""
+    late = {machine: {} if machine == NATIVE else {"of_another": 335} for machine in calls.MACHINES}
+    monkeypatch.setattr(calls, "LATE_BELOW_424", late)
+    for default_answer, answer in ((ENOSYS, ALLOW), (ALLOW, EPERM)):
+        plain = Policy(default_answer, (), (Rule(("getpid",), answer),)).oci(NATIVE)
+        more = Policy(default_answer, (), (Rule(("getpid", "of_another"), answer),)).oci(NATIVE)
+        assert compile.program(more) == compile.program(plain)
+
+
 _ANSWERS = st.sampled_from([ALLOW, ENOSYS, EPERM, EAFNOSUPPORT, Answer("SCMP_ACT_LOG"), Answer("SCMP_ACT_TRAP")])
 _SMALL = st.sampled_from([0, 1, 2, 7, 0x80, 0x5412, 0xFFFF, 0x80000000, 0xFFFFFFFF])
 
