@@ -150,7 +150,8 @@ class _Group(typer.core.TyperGroup):
         _tidy(self.get_params(ctx))
         super().format_help(ctx, formatter)
         _say("Examples", [_example(VERBS[verb].examples[0]) for verb in ("run", "wrap", "doctor")])
-        _say("Environment", [f"{name:<13}{words}" for name, words in ENVIRONMENT if "," not in name])
+        width = max(len(name) for name, _ in ENVIRONMENT if "," not in name) + 2
+        _say("Environment", [f"{name:<{width}}{words}" for name, words in ENVIRONMENT if "," not in name])
         _say("", [f"`{_NAME} VERB --help` tells more. Exit status 125 says that {_NAME} failed, not the command."])
 
 

@@ -1,5 +1,6 @@
 """Manual pages: complete, and set by groff and man without a warning."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -61,6 +62,13 @@ def test_page_about_all(tmp_path: Path) -> None:
         assert f"sbx-{verb.replace(' ', '-')}(1)" in text
     for words in ("EXIT STATUS", "125", "SBX_STORE", "/etc/subuid"):
         assert words in text
+
+
+def test_every_variable_that_is_read_is_told() -> None:
+    """Those that begin with an underscore, and LD_LIBRARY_PATH as it was, go from sbx to sbx only."""
+    sources = Path(sandbox.__file__).parent.rglob("*.py")
+    read = {name for path in sources for name in re.findall(r"(?<!_)SBX_[A-Z_]+", path.read_text())}
+    assert read - {"SBX_LD_LIBRARY_PATH"} == {name for name, _ in manpages.ENVIRONMENT if name.startswith("SBX_")}
 
 
 def test_the_same_bytes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
