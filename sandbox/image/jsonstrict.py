@@ -64,8 +64,11 @@ def loads(raw: bytes, what: str) -> Any:
         text = raw.decode("utf-8")
         if depth(text) > limits.JSON_DEPTH:
             raise _Refused(f"nested more than {limits.JSON_DEPTH} deep")
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_number)
-    except UnicodeDecodeError:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_number)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair can be neither printed nor written
+        return value
+    except UnicodeError:
         raise SandboxError("read json", what, detail="not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
         raise SandboxError("read json", what, detail=str(error)) from None

@@ -50,6 +50,8 @@ def _refused(document: Any, words: str, kind: str = manifest.MANIFEST) -> None:
         (b'{"a": 1, "a": 2}', "`a` appears twice"),
         (b'{"x": {"layers": [], "layers": []}}', "appears twice"),
         (b'{"a": NaN}', "NaN is not JSON"),
+        (b'{"a": ["\\ud800"]}', "not UTF-8 text"),
+        (b'{"\\uDC00\\ud800": 1}', "not UTF-8 text"),
         (b'{"a": Infinity}', "is not JSON"),
         (b"[" * 100 + b"]" * 100, "nested more than 64 deep"),
         (b"[" * 1_000_000, "nested more than"),
@@ -65,6 +67,10 @@ def test_I14_json_that_is_refused(raw: bytes, words: str) -> None:
         jsonstrict.loads(raw, "file")
     assert words in str(caught.value)
     assert caught.value.step == "read json"
+
+
+def test_whole_surrogate_pairs_are_text() -> None:
+    assert jsonstrict.loads(b'{"a": "\\ud83d\\uDE00"}', "file") == {"a": "\U0001f600"}
 
 
 @given(st.binary())
