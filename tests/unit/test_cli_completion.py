@@ -27,7 +27,8 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "fpath/_sbx").write_text(SCRIPTS["zsh"]())
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sbx").write_text(
-        '#!/bin/sh\ncase $1 in\nimages) echo busybox:latest; echo busybox:old ;;\nprofile) echo "strict  x" ;;\nesac\n'
+        "#!/bin/sh\ncase $1 in\nimages) echo busybox:latest; echo busybox:old ;;\nprofile) printf 'strict\\t/x/strict.toml\\tfor x\\n' ;;\n"
+        "ps) echo web; echo db ;;\nvolume) echo data ;;\npod) echo shop ;;\nsecret) echo token ;;\nesac\n"
     )
     (tmp_path / "bin/sbx").chmod(0o755)
     (tmp_path / "bin/sbxtool").write_text("#!/bin/sh\n")
@@ -99,6 +100,16 @@ _sbx
         ("sbx completion ", ["sbx", "completion", ""], {"bash", "zsh", "fish"}),
         ("sbx --debug images --no", ["sbx", "--debug", "images", "--no"], {"--no-trunc", "--noheading"}),
         ("sbx version x", ["sbx", "version", "x"], set()),
+        ("sbx stop -t 3 ", ["sbx", "stop", "-t", "3", ""], {"web", "db"}),
+        ("sbx exec w", ["sbx", "exec", "w"], {"web"}),
+        ("sbx exec web fi", ["sbx", "exec", "web", "fi"], {"file one.env"}),
+        ("sbx volume rm ", ["sbx", "volume", "rm", ""], {"data"}),
+        ("sbx pod in", ["sbx", "pod", "in"], {"inspect"}),
+        ("sbx pod stop ", ["sbx", "pod", "stop", ""], {"shop"}),
+        ("sbx secret rm to", ["sbx", "secret", "rm", "to"], {"token"}),
+        ("sbx run --pod ", ["sbx", "run", "--pod", ""], {"shop"}),
+        ("sbx profile show s", ["sbx", "profile", "show", "s"], {"strict"}),
+        ("sbx cp fi", ["sbx", "cp", "fi"], {"file one.env"}),
     ],
 )  # fmt: skip
 def test_bash(place: Path, line: str, words: list[str], expected: set[str]) -> None:
@@ -120,6 +131,11 @@ def test_bash(place: Path, line: str, words: list[str], expected: set[str]) -> N
         ("sbx help im", {"import", "image", "images"}),
         ("sbx completion ", {"bash", "zsh", "fish"}),
         ("sbx --debug images --no", {"--no-trunc", "--noheading"}),
+        ("sbx stop ", {"web", "db"}),
+        ("sbx volume rm ", {"data"}),
+        ("sbx pod in", {"inspect"}),
+        ("sbx pod stop ", {"shop"}),
+        ("sbx run --profile st", {"strict"}),
     ],
 )
 def test_fish(place: Path, line: str, expected: set[str]) -> None:
@@ -160,6 +176,11 @@ zpty -d z
         ("sbx wrap -- sbxto", "sbxtool"),
         ("sbx --debug run --env-f", "--env-file"),
         ("sbx completion ", "fish"),
+        ("sbx stop w", "web"),
+        ("sbx exec w", "web"),
+        ("sbx volume rm d", "data"),
+        ("sbx pod insp", "inspect"),
+        ("sbx run --profile str", "strict"),
     ],
 )
 def test_zsh(place: Path, line: str, expected: str) -> None:
