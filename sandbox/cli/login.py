@@ -77,7 +77,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             print(f"Already logged in to {key} as {printable(known.username)}")
             return 0
         except SandboxError as error:
-            if error.step != "log in":
+            if getattr(error, "status", 0) not in (400, 401, 403):
                 raise
             tell(f"the stored credentials of {key} are not accepted any more")
     user, password = _ask(opts, known)

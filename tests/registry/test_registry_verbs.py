@@ -49,6 +49,14 @@ def test_G12_login_and_logout(call: Call, registry: Registry, nobodys_files: Pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert call("login", "--get-login", registry.host).stdout == f"{USER}\n"
     assert call("login", registry.host).stdout == f"Already logged in to {registry.host} as {USER}\n"
+    kept = path.read_text()
+    path.write_text(kept.replace(registry.host, "127.0.0.1:1"))
+    done = call("login", "127.0.0.1:1")
+    assert done.returncode == 125 and "Connection refused" in done.stderr and "not accepted" not in done.stderr
+    path.write_text(json.dumps({"auths": {registry.host: {"username": USER, "password": "old"}}}))
+    done = call("login", registry.host)
+    assert done.returncode == 125 and "are not accepted any more" in done.stderr and "no terminal" in done.stderr
+    path.write_text(kept)
     assert call("search", f"{registry.host}/nothing-of-this-name").returncode == 0
     done = call("logout", registry.host)
     assert (done.returncode, done.stdout) == (0, f"Removed login credentials for {registry.host}\n")
