@@ -20,8 +20,8 @@ import errno
 import os
 import time
 
-from sandbox import scope
-from sandbox.cgroup_keeper import HANDED, read, rmdir, write
+from sandbox import linux, scope
+from sandbox.cgroup_keeper import HANDED, read, rmdir
 from sandbox.errors import EBUSY, EINVAL, ENOENT, SandboxError
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def write_limits(payload: str, resources: "dict[str, Any]") -> None:
     """Put the limits into force; SandboxError "set limit"."""
     for name, value in files(resources):
         try:
-            write(f"{payload}/{name}", value)
+            linux.write_file(f"{payload}/{name}", value)
         except OSError as error:
             if name == "memory.swap.max" and error.errno == ENOENT:
                 continue  # a kernel without accounting of swap; memory itself is limited
@@ -161,7 +161,7 @@ def fill(group: str, resources: "dict[str, Any]", pid: int) -> None:
     try:
         for name in ("keeper", "payload"):
             os.mkdir(f"{group}/{name}")
-        write(f"{group}/keeper/cgroup.procs", str(pid))
+        linux.write_file(f"{group}/keeper/cgroup.procs", str(pid))
         _enable(group, controllers(resources))
     except OSError as error:
         raise SandboxError.of("make control group", str(error.filename or group), error, DOCTOR) from None
@@ -180,7 +180,7 @@ def _enable(group: str, wanted: "set[str]") -> None:
     """Hand the controllers on to the groups below."""
     missing = wanted - set(read(f"{group}/cgroup.subtree_control").split())
     if missing:
-        write(f"{group}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(missing)))
+        linux.write_file(f"{group}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(missing)))
 
 
 def _below(base: str, name: str, wanted: "set[str]") -> str:
@@ -216,7 +216,7 @@ def _move_aside(base: str) -> None:
         pass
     for pid in read(f"{base}/cgroup.procs").split():
         try:
-            write(f"{base}/others/cgroup.procs", pid)
+            linux.write_file(f"{base}/others/cgroup.procs", pid)
         except ProcessLookupError:
             pass
 

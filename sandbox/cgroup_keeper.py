@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from sandbox import linux_rare
+from sandbox import linux, linux_rare
 from sandbox.errors import SandboxError, printable
 
 TYPE_CHECKING = False
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 # Descriptors that the keeper gets, in this order
 HANDED = ("cgroup.procs", "cgroup.freeze", "cgroup.kill")
 _TRIES = 50
-
-
-def write(path: str, value: str) -> None:
-    """Into a file of a group, in one call; OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
 
 
 def read(path: str) -> str:
@@ -127,7 +118,7 @@ class Group:
         try:
             if not os.path.isdir(others):
                 os.mkdir(others)
-            write(f"{others}/cgroup.procs", "0")
+            linux.write_file(f"{others}/cgroup.procs", "0")
             rmdir(self.path)
         except OSError:
             pass  # not ours under this id map, or a helper is still dying: the next container's start does it

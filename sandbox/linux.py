@@ -172,6 +172,15 @@ def sethostname(name: bytes) -> None:
     syscall("sethostname", name, len(name), subject=os.fsdecode(name))
 
 
+def write_file(path: str, text: str) -> None:
+    """Into a file of /proc or of a control group, in one write(2)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
 # -- mounts --
 
 

@@ -68,11 +68,7 @@ def _write_single(pid: int, maps: "dict[str, Any]") -> None:
     ):
         path = f"/proc/{pid}/{name}"
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, text.encode())
-            finally:
-                os.close(fd)
+            linux.write_file(path, text)
         except OSError as error:
             raise SandboxError.of("map user ids", name, error) from None
 

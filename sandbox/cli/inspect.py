@@ -4,9 +4,9 @@ from typing import Any
 
 from sandbox import state
 from sandbox.cli.each import the_one
+from sandbox.cli.rows import documents
 from sandbox.errors import ENOENT, SandboxError, UsageError, report
-from sandbox.image.describe import inspect, json_text, show
-from sandbox.image.goformat import render
+from sandbox.image.describe import inspect
 from sandbox.image.store import Store
 from sandbox.life import chosen
 from sandbox.life.document import document
@@ -29,11 +29,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             found.append(_document(name, opts["type"], size=opts["size"]))
         except SandboxError as error:
             code = report(error)
-    if opts["format"] and opts["format"] != "json":
-        for one in found:
-            print(show(render(opts["format"], one)))
-    else:
-        print(json_text(found))
+    documents(found, opts["format"])
     return code
 
 

@@ -21,6 +21,18 @@ def aligned(lines: list[list[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
+def documents(found: list[dict[str, Any]], template: str) -> None:
+    """What `inspect` prints: a JSON array, or each by a Go template."""
+    from sandbox.image.describe import json_text, show
+    from sandbox.image.goformat import render
+
+    if not template or template == "json":
+        print(json_text(found))
+        return
+    for one in found:
+        print(show(render(template, one)))
+
+
 def templated(
     template: str, cells: list[dict[str, Any]], columns: tuple[tuple[str, str], ...] = (), *, heading: bool = True
 ) -> None:  # fmt: skip

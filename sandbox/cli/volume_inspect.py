@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from sandbox.cli.rows import documents
 from sandbox.cli.volume_ls import document
 from sandbox.errors import SandboxError, UsageError, report
-from sandbox.image.describe import json_text, show
-from sandbox.image.goformat import render
 from sandbox.life import volumes
 
 
@@ -20,9 +19,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             found.append(document(volumes.find(name)))
         except SandboxError as error:
             code = report(error)
-    if opts["format"] and opts["format"] != "json":
-        for one in found:
-            print(show(render(opts["format"], one)))
-    else:
-        print(json_text(found))
+    documents(found, opts["format"])
     return code

@@ -13,14 +13,6 @@ from sandbox.doctor.probe import step
 from sandbox.errors import SandboxError
 
 
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-
-
 def enter(kinds: int) -> None:
     """Move this process into a new user namespace (one id: the caller is 0) and new namespaces `kinds`.
 
@@ -31,9 +23,9 @@ def enter(kinds: int) -> None:
     with step("create user namespace"):
         linux.unshare(linux.CLONE_NEWUSER)
     with step("map user ids"):
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/gid_map", f"0 {gid} 1")
-        _write("/proc/self/uid_map", f"0 {uid} 1")
+        linux.write_file("/proc/self/setgroups", "deny")
+        linux.write_file("/proc/self/gid_map", f"0 {gid} 1")
+        linux.write_file("/proc/self/uid_map", f"0 {uid} 1")
     if kinds:
         with step("create namespaces"):
             linux.unshare(kinds)

@@ -9,14 +9,13 @@ outside of them.
 
 import fcntl
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from sandbox import copy_root, fuse_overlay, linux, overlay, state, trees, userns
 from sandbox.errors import EINVAL, SandboxError
 from sandbox.life import ending
-from sandbox.results import receive_result, send_result
+from sandbox.results import in_child
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -94,22 +93,10 @@ def _joined(known: state.Known, function: Callable[[], Any]) -> Any:
         linux.prctl(linux.PR_SET_PDEATHSIG, 9)
         return function()
 
-    read, write = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read)
-            send_result(write, join)
-        finally:
-            os._exit(0)
-    os.close(write)
-    os.close(namespace)
     try:
-        return receive_result(read)
+        return in_child(join)
     finally:
-        os.close(read)
-        os.waitpid(pid, 0)
+        os.close(namespace)
 
 
 def _in_stopped(known: state.Known, function: Callable[[int], Any]) -> Any:
