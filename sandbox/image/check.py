@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sandbox import idmap, userns
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, printable, tell
 from sandbox.image import leftovers
 from sandbox.image.archive import Layer
 from sandbox.image.compare import difference
@@ -207,7 +207,7 @@ def _remove_odd(path: str, start: str) -> None:
 
 
 def _broken_images(store: Store) -> set[str]:
-    """Manifest digests of images that lack a blob."""
+    """Manifest digests of images that lack a blob; each is told."""
     gone = set()
     for stored in store.images():
         try:
@@ -217,4 +217,5 @@ def _broken_images(store: Store) -> set[str]:
         except SandboxError:
             pass
         gone.add(stored.entry.digest)
+        tell(f"image removed, pull or load it again: {printable(', '.join(stored.names) or stored.entry.digest)}")
     return gone
