@@ -196,15 +196,17 @@ def _by_name(parent: str, name: str) -> str:
     return id_ if os.path.isdir(f"{parent}/{id_}") else ""
 
 
-def take_name(parent: str, name: str, id_: str) -> None:
-    """Give `name` to the container `id_`; SandboxError when another has it, or when it can be none."""
+def check_name(name: str, step: str) -> None:
+    """SandboxError of `step` unless `name` can be one."""
     if not name[:1].isalnum() or not all(char.isascii() and (char.isalnum() or char in "_.-") for char in name):
         raise SandboxError(
-            "name container",
-            name,
-            EINVAL,
-            "a name has letters, digits, `_`, `.` and `-`, and begins with one of the first two",
+            step, name, EINVAL, "a name has letters, digits, `_`, `.` and `-`, and begins with one of the first two"
         )
+
+
+def take_name(parent: str, name: str, id_: str) -> None:
+    """Give `name` to the container `id_`; SandboxError when another has it, or when it can be none."""
+    check_name(name, "name container")
     path = f"{parent}/.names/{name}"
     while True:
         try:

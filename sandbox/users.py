@@ -84,6 +84,15 @@ def resolve(root: int, text: str) -> tuple[int, int, list[int], str]:
     return uid, group_id(root, group), [], home
 
 
+def names(root: int, path: str) -> "dict[int, str]":
+    """Id -> name, of `path`, a passwd or group file below `root`; {} when it can not be read."""
+    try:
+        lines = _lines(root, path)
+    except SandboxError:
+        return {}
+    return {_number(fields[2]): fields[0] for fields in reversed(lines) if len(fields) > 2 and _number(fields[2]) >= 0}
+
+
 def group_id(root: int, group: str) -> int:
     """The id of a group by name (in the image's /etc/group) or number."""
     gid = _number(group)

@@ -1,5 +1,6 @@
 """`sbx pod ...`: containers that share namespaces.  (cold)"""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +8,22 @@ from typing import Any
 from sandbox import state, values
 from sandbox.cli.confirm import sure
 from sandbox.cli.pause import ask
-from sandbox.errors import SandboxError, UsageError, report
-from sandbox.life import ending, pods, rows, starting
+from sandbox.errors import ENOENT, EXIT_FAILED, SandboxError, UsageError, report
+from sandbox.life import ending, podrows, pods, starting
 from sandbox.life.pods import Pod
 
 _COLUMNS = (
     ("POD ID", "ID"), ("NAME", "Name"), ("STATUS", "Status"), ("CREATED", "Created"), ("INFRA ID", "InfraID"),
     ("# OF CONTAINERS", "NumberOfContainers"),
 )  # fmt: skip
+_OF_MEMBERS = {
+    "ctr_ids": ("IDS", "ContainerIds"), "ctr_names": ("NAMES", "ContainerNames"), "ctr_status": ("STATUS", "ContainerStatuses"),
+}  # fmt: skip
+_KEYS: dict[str, Callable[[Pod], Any]] = {
+    "created": lambda pod: pod.infra.about.get("created", 0.0), "id": lambda pod: pod.id, "name": lambda pod: pod.name,
+    "number": lambda pod: len(pod.containers), "status": lambda pod: pod.status,
+}  # fmt: skip
+_ABSENT = 1  # exit status of `pod rm` when a pod was not there, and nothing else was wrong: podman's
 
 
 def create(opts: dict[str, Any], operands: list[str]) -> int:
@@ -22,21 +31,33 @@ def create(opts: dict[str, Any], operands: list[str]) -> int:
     if operands and opts["name"]:
         raise UsageError("read command line", operands[0], detail="--name gives another name")
     name = operands[0] if operands else opts["name"]
-    id_ = pods.create(opts, name)
-    if opts["pod_id_file"]:
-        try:
-            with open(opts["pod_id_file"], "x", encoding="ascii") as file:
-                file.write(id_)
-        except OSError as error:
-            raise SandboxError.of("write pod id to", opts["pod_id_file"], error) from None
+    path = opts["pod_id_file"]
+    try:
+        # First, so that no pod is left that nobody knows the id of.
+        file = open(path, "x", encoding="ascii") if path else None
+    except OSError as error:
+        raise SandboxError.of("write pod id to", path, error) from None
+    try:
+        id_ = pods.create(opts, name)
+    except BaseException:
+        if file:
+            os.unlink(path)
+        raise
+    if file:
+        with file:
+            file.write(id_)
     print(id_)
     return 0
 
 
 def _for_each(
-    opts: dict[str, Any], operands: list[str], action: Callable[[Pod], Any], among: tuple[str, ...] = ()
-) -> int:
-    """`action` on each pod that is named, with --all on those whose status is `among`; prints its id."""
+    opts: dict[str, Any], operands: list[str], action: Callable[[Pod], Any], among: tuple[str, ...] = (), *,
+    ignore: bool = False, absent: int = EXIT_FAILED,
+) -> int:  # fmt: skip
+    """`action` on each pod that is named, with --all on those whose status is `among`; prints its id.
+
+    `ignore`: one that is not there is no error; `absent` is the exit status when that is all that is wrong.
+    """
     if bool(operands) + opts["all"] + opts["latest"] != 1:
         raise UsageError("read command line", "POD", detail="name pods, or give --all or --latest")
     everyone = pods.everything()
@@ -50,9 +71,11 @@ def _for_each(
             action(pod)
             print(pod.id)
         except SandboxError as error:
-            if opts.get("ignore") and error.step == "find pod":
+            missing = error.step == "find pod" and error.errno == ENOENT
+            if missing and (ignore or opts.get("ignore")):
                 continue
-            code = report(error)
+            status = report(error)
+            code = code or absent if missing else status
     return code
 
 
@@ -124,7 +147,8 @@ def _ask_members(pod: Pod, kind: str, status: str) -> None:
 
 def rm(opts: dict[str, Any], operands: list[str]) -> int:
     """Remove pods with their containers."""
-    return _for_each(opts, operands, lambda pod: pods.remove(pod, force=opts["force"]))
+    force = opts["force"]
+    return _for_each(opts, operands, lambda pod: pods.remove(pod, force=force), ignore=force, absent=_ABSENT)
 
 
 def prune(opts: dict[str, Any], operands: list[str]) -> int:
@@ -155,7 +179,11 @@ def exists(opts: dict[str, Any], operands: list[str]) -> int:
 
 def ps(opts: dict[str, Any], operands: list[str]) -> int:
     """One row for each, newest first."""
-    found = [pod for pod in reversed(pods.everything()) if all(_passes(pod, text) for text in opts["filter"])]
+    found = list(filter(podrows.parse(opts["filter"]), reversed(pods.everything())))
+    if opts["latest"]:
+        found = found[:1]
+    if opts["sort"]:
+        found.sort(key=_KEYS[opts["sort"]])
     if opts["quiet"]:
         for pod in found:
             print(pod.id if opts["no_trunc"] else pod.id[:12])
@@ -163,52 +191,20 @@ def ps(opts: dict[str, Any], operands: list[str]) -> int:
     if opts["json"] or opts["format"] == "json":
         from sandbox.image.describe import json_text
 
-        print(json_text([_document(pod) for pod in found]))
+        print(json_text([podrows.listed(pod) for pod in found]))
         return 0
     from sandbox.cli.rows import table, templated
 
-    cells = [_cells(pod, full=opts["no_trunc"]) for pod in found]
+    cells = [podrows.cells(pod, full=opts["no_trunc"]) for pod in found]
     if opts["format"]:
         templated(opts["format"], cells)
-    else:
-        table(_COLUMNS, cells, heading=not opts["noheading"])
+        return 0
+    columns: tuple[tuple[str, str], ...] = _COLUMNS
+    more = tuple(column for option, column in _OF_MEMBERS.items() if opts[option])
+    if more:
+        columns = (*_COLUMNS[:-1], *more)
+    table(columns, cells, heading=not opts["noheading"])
     return 0
-
-
-def _passes(pod: Pod, text: str) -> bool:
-    key, _, value = text.partition("=")
-    if key == "name":
-        return value in pod.name
-    if key == "id":
-        return pod.id.startswith(value)
-    if key == "status":
-        return pod.status.lower() == value.lower()
-    if key == "label":
-        label, equals, wanted = value.partition("=")
-        labels = pod.infra.about.get("labels", {})
-        return label in labels and (not equals or labels[label] == wanted)
-    raise UsageError("read --filter", text, detail="no such filter", hint="name=, id=, status=, label=")
-
-
-def _cells(pod: Pod, *, full: bool) -> dict[str, Any]:
-    known = rows.cells(pod.infra, full=full)
-    return {
-        "ID": known["ID"], "Id": pod.id, "Name": pod.name, "Status": pod.status, "Created": known["Created"],
-        "InfraID": known["ID"], "NumberOfContainers": str(len(pod.containers)), "Labels": known["Labels"],
-        "Networks": known["Networks"],
-    }  # fmt: skip
-
-
-def _document(pod: Pod) -> dict[str, Any]:
-    """All that is known, with podman's keys."""
-    known = rows.document(pod.infra)
-    return {
-        "Id": pod.id, "Name": pod.name, "State": pod.status, "Status": pod.status, "Created": known["Created"],
-        "Hostname": pod.infra.about.get("hostname", ""), "Labels": pod.infra.about.get("labels", {}),
-        "CreateInfra": True, "InfraContainerID": pod.id, "InfraId": pod.id,
-        "SharedNamespaces": pod.infra.about["shares"], "NumContainers": len(pod.containers),
-        "Containers": [{"Id": one.id, "Name": one.name, "State": one.status} for one in pod.containers],
-    }  # fmt: skip
 
 
 def inspect(opts: dict[str, Any], operands: list[str]) -> int:
@@ -216,10 +212,15 @@ def inspect(opts: dict[str, Any], operands: list[str]) -> int:
     from sandbox.image.describe import json_text, show
     from sandbox.image.goformat import render
 
-    documents = [_document(pods.find(word)) for word in operands]
+    documents, code = [], 0
+    for word in operands:
+        try:
+            documents.append(podrows.document(pods.find(word)))
+        except SandboxError as error:
+            code = report(error)
     if opts["format"] and opts["format"] != "json":
         for document in documents:
             sys.stdout.write(f"{show(render(opts['format'], document))}\n")
     else:
         print(json_text(documents[0] if len(documents) == 1 else documents))
-    return 0
+    return code

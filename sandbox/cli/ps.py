@@ -10,7 +10,7 @@ from sandbox.life import rows
 from sandbox.life.chosen import all_known
 
 _COLUMNS = (
-    ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "Created"), ("STATUS", "Status"),
+    ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "CreatedHuman"), ("STATUS", "Status"),
     ("PORTS", "Ports"), ("NAMES", "Names"),
 )  # fmt: skip
 _NAMESPACES = (
@@ -25,7 +25,7 @@ _CLEAR = "\x1b[2J\x1b[H"
 
 
 def _chosen(opts: dict[str, Any]) -> list[state.Known]:
-    """Newest first, as podman and docker have it."""
+    """Newest first, as docker has it."""
     everyone = all_known()
     everything = opts["all"] or opts["latest"] or opts["last"] or opts["filter"]
     test = rows.parse(opts["filter"], everyone) if opts["filter"] else None
@@ -67,7 +67,8 @@ def _list(opts: dict[str, Any]) -> int:
 
         print(json_text([rows.document(known) for known in found]))
         return 0
-    cells = [rows.cells(known, full=opts["no_trunc"], size=opts["size"] or "Size" in opts["format"]) for known in found]
+    size, mounts = opts["size"] or "Size" in opts["format"], "Mounts" in opts["format"]
+    cells = [rows.cells(known, full=opts["no_trunc"], size=size, mounts=mounts) for known in found]
     if opts["ns"]:
         cells = [{**cell, **rows.namespaces(int(cell["Pid"]))} for cell in cells]
     key = _KEYS.get(opts["sort"], "")

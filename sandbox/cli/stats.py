@@ -1,6 +1,8 @@
 """`sbx stats`: what running containers use.  (cold)"""
 
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sandbox import state, values
@@ -18,23 +20,33 @@ _CLEAR = "\x1b[2J\x1b[H"
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """One line for each container, again and again on a terminal; once with --no-stream, or when nobody looks."""
-    import sys
+    named = [find(word) for word in operands]
 
-    everyone = [] if operands else all_known()
-    chosen = [find(word) for word in operands] or [known for known in everyone if known.lives or opts["all"]]
-    if opts["latest"]:
-        chosen = everyone[-1:]
-    interval = values.seconds(opts["interval"], "--interval")
+    def chosen() -> list[state.Known]:
+        if named:
+            return [state.Known(known.parent, known.id) for known in named]
+        return all_known()[-1:] if opts["latest"] else [known for known in all_known() if known.lives or opts["all"]]
+
+    def row(known: state.Known, before: Used, now: Used, seconds: float) -> dict[str, Any]:
+        return cell(known, before, now, seconds, full=opts["no_trunc"])
+
+    return show(chosen, row, _COLUMNS, opts, values.seconds(opts["interval"], "--interval"))
+
+
+def show(
+    chosen: Callable[[], list[state.Known]], row: Callable[[state.Known, Used, Used, float], dict[str, Any]],
+    columns: tuple[tuple[str, str], ...], opts: dict[str, Any], interval: float,
+) -> int:  # fmt: skip
+    """A table of what those that `chosen` names at each look use, `row` by row; again and again on a terminal."""
     once = opts["no_stream"] or not sys.stdout.isatty()
-    before = {known.id: look(known) for known in chosen}
+    before = {known.id: look(known) for known in chosen()}
+    began = time.monotonic()
     while True:
-        began = time.monotonic()
         time.sleep(min(interval, 0.5) if once else interval)
-        cells = []
-        for known in chosen:
-            now = look(known)
-            cells.append(_cell(known, before[known.id], now, time.monotonic() - began, full=opts["no_trunc"]))
-            before[known.id] = now
+        now = {known.id: (known, look(known)) for known in chosen()}
+        seconds, began = time.monotonic() - began, time.monotonic()
+        cells = [row(known, before.get(known.id, used), used, seconds) for known, used in now.values()]
+        before = {id_: used for id_, (_, used) in now.items()}
         if not once and not opts["no_reset"]:
             sys.stdout.write(_CLEAR)
         if opts["format"] == "json":
@@ -44,13 +56,13 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         elif opts["format"]:
             templated(opts["format"], cells)
         else:
-            table(_COLUMNS, cells)
+            table(columns, cells)
         if once:
             return 0
         sys.stdout.flush()
 
 
-def _cell(known: state.Known, before: Used, now: Used, seconds: float, *, full: bool) -> dict[str, Any]:
+def cell(known: state.Known, before: Used, now: Used, seconds: float, *, full: bool) -> dict[str, Any]:
     """Podman's fields: those of its templates, and in small letters those of its JSON."""
     percent = max(0.0, 100 * (now.cpu - before.cpu) / seconds)
     lived = time.time() - known.state.get("started", 0.0) if now.processes else 0.0

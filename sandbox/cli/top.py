@@ -1,36 +1,34 @@
 """`sbx top`: the processes of a running container.  (cold)"""
 
-import time
 from typing import Any
 
+from sandbox import options_exec, state
 from sandbox.cli.each import the_one
 from sandbox.cli.rows import aligned
 from sandbox.errors import printable
-from sandbox.life.chosen import improper
-from sandbox.life.processes import processes
+from sandbox.life import columns
+from sandbox.verbs.parts import COLUMNS
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
-    """One line for each process, numbered as inside."""
-    known = the_one(operands, latest=opts["latest"])
-    if known.status != "running":
-        raise improper("list processes of", known, "top can only be used on running containers")
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    lines = [["USER", "PID", "PPID", "%CPU", "ELAPSED", "TTY", "TIME", "COMMAND"]]
-    for process in processes(known.state["pid"]):
-        lived = max(0.01, now - process["started"])
-        lines.append(
-            [
-                str(process["uid"]), str(process["pid"]), str(process["ppid"]), f"{100 * process['cpu'] / lived:.3f}",
-                _clock(lived), process["tty"], _clock(process["cpu"]), printable(process["command"]),
-            ]
-        )  # fmt: skip
-    aligned(lines)
+    """One line for each process, numbered as inside; words that are no columns are for the container's own ps."""
+    known = the_one([] if opts["latest"] else operands[:1], latest=opts["latest"])
+    return show([known], operands if opts["latest"] else operands[1:])
+
+
+def show(chosen: list[state.Known], words: list[str]) -> int:
+    """The processes of all of them, by the columns that are asked for."""
+    wanted = tuple(word.lower() for text in words if text[:1] != "-" for word in text.split(","))
+    if not set(wanted) <= set(COLUMNS) or any(text[:1] == "-" for text in words):
+        return _by_ps(chosen, words)
+    wanted = wanted or columns.DEFAULT
+    found = [line for known in chosen for line in columns.lines(known, wanted)]
+    aligned([[columns.heading(word) for word in wanted], *([printable(cell) for cell in line] for line in found)])
     return 0
 
 
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{seconds:.3f}s" if seconds < 10 else f"{whole}s"
-    return f"{whole // 3600}h{whole // 60 % 60}m{whole % 60}s" if whole >= 3600 else f"{whole // 60}m{whole % 60}s"
+def _by_ps(chosen: list[state.Known], words: list[str]) -> int:
+    from sandbox import exec as further
+
+    blank = {option.dest: option.blank() for option in options_exec.EXEC}
+    return max(further.main(blank, [known.id, "ps", *words]) for known in chosen)

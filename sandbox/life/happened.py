@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sandbox import events
 from sandbox.errors import SandboxError
+from sandbox.image import keyed
 
 _PAUSE = 0.1  # seconds between two looks
 FILTERS = ("container", "event", "image", "label", "type", "volume")
@@ -87,18 +88,7 @@ def _read(path: str, position: int) -> tuple[list[Event], int]:
 
 def test(texts: list[str]) -> Callable[[Event], bool]:
     """One test for all filters: different keys must all hold, of the values of one key any (labels: all)."""
-    found: dict[str, list[Callable[[Event], bool]]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or key not in FILTERS:
-            raise SandboxError(
-                "read filter", text, detail="no such filter" if equals else "not of the form KEY=VALUE",
-                hint=f"one of {', '.join(FILTERS)}",
-            )  # fmt: skip
-        found.setdefault(key, []).append(_test(key, value))
-    return lambda event: all(
-        (all if key == "label" else any)(one(event) for one in tests) for key, tests in found.items()
-    )
+    return keyed.parse(texts, FILTERS, _test)
 
 
 def _test(key: str, value: str) -> Callable[[Event], bool]:
@@ -112,8 +102,7 @@ def _test(key: str, value: str) -> Callable[[Event], bool]:
         if value not in TYPES:
             raise SandboxError("read filter", f"type={value}", detail="no such type", hint=", ".join(TYPES))
         return lambda event: event.type == value
-    name, equals, text = value.partition("=")
-    return lambda event: name in event.labels and (not equals or event.labels[name] == text)
+    return lambda event: keyed.has_label(event.labels, value)
 
 
 def _is_named(event: Event, value: str) -> bool:

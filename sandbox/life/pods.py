@@ -10,7 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 from sandbox import cold, run, state
-from sandbox.errors import EINVAL, ENOENT, SandboxError
+from sandbox.errors import EEXIST, EINVAL, ENOENT, SandboxError
 from sandbox.life import chosen, ending
 from sandbox.options_run import RUN
 
@@ -73,7 +73,9 @@ def find(word: str) -> Pod:
     if len(found) > 1:
         raise SandboxError("find pod", word, EINVAL, f"{len(found)} ids begin so", "give more digits; `sbx pod ps`")
     if not found:
-        raise SandboxError("find pod", word, ENOENT, "no such pod", "`sbx pod ps` lists them", code=1)
+        raise SandboxError(
+            "find pod", word, ENOENT, f"no pod with name or ID {word} found: no such pod", "`sbx pod ps` lists them"
+        )
     return found[0]
 
 
@@ -83,10 +85,15 @@ def create(opts: dict[str, Any], name: str) -> str:
     if opts["publish"] and "net" not in shares:
         raise SandboxError("create pod", "--publish", EINVAL, detail="its containers do not share a network")
     name = name or state.made_up_name(os.urandom(32).hex())
-    if opts["replace"]:
-        for pod in everything():
-            if pod.name == name:
-                remove(pod, force=True)
+    state.check_name(name, "name pod")
+    for pod in everything():
+        if pod.name == name and not opts["replace"]:
+            detail = f'name "{name}" is in use: pod already exists'
+            raise SandboxError(
+                "name pod", name, EEXIST, detail, f"`sbx pod rm {name}` removes it; --replace does so first"
+            )
+        if pod.name == name:
+            remove(pod, force=True)
     given = {option.dest: option.blank() for option in RUN}
     given.update({option: opts[option] for option in _GIVEN})
     given.update(

@@ -10,6 +10,8 @@ def processes(init: int) -> list[dict[str, Any]]:
     """All processes of the pid namespace whose first one is `init`, as the host numbers it."""
     depth = len(_status(init).get("NSpid", "").split())
     keeper = _status(init).get("PPid", "")
+    if not keeper:
+        return []  # it has ended
     below = {keeper}
     found = []
     # A parent has mostly the smaller number; who was taken over by the init is below it in any case.
@@ -47,8 +49,13 @@ def _process(pid: int, status: dict[str, str], depth: int, every: dict[str, dict
     except OSError:
         return None
     parent = every.get(status["PPid"], {}).get("NSpid", "").split()
+    groups = status.get("NSpgid", "").split()
     return {
-        "uid": int(status["Uid"].split()[0]), "host": pid, "pid": int(status["NSpid"].split()[depth - 1]),
+        "uid": int(status["Uid"].split()[1]), "ruid": int(status["Uid"].split()[0]), "gid": int(status["Gid"].split()[1]),
+        "rgid": int(status["Gid"].split()[0]), "pgid": int(groups[depth - 1]) if len(groups) >= depth else 0,
+        "name": status["Name"], "state": fields[0], "nice": int(fields[16]), "size": int(fields[20]),
+        "seccomp": status.get("Seccomp", ""), "caps": {key[3:]: status[key] for key in status if key.startswith("Cap")},
+        "host": pid, "pid": int(status["NSpid"].split()[depth - 1]),
         "ppid": int(parent[depth - 1]) if len(parent) >= depth else 0,
         "cpu": (int(fields[11]) + int(fields[12])) / _TICKS, "started": int(fields[19]) / _TICKS,
         "tty": "?" if fields[4] == "0" else f"pts/{int(fields[4]) & 0xFF}", "command": command or f"[{status['Name']}]",

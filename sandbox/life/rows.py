@@ -1,18 +1,23 @@
 """What `sbx ps` shows of containers, and which of them a filter means.  (cold)"""
 
 import datetime
-import fnmatch
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 from sandbox import state
-from sandbox.errors import SandboxError
+from sandbox.errors import EINVAL, SandboxError
 from sandbox.image.describe import human_size, point_in_time
 
 Test = Callable[[state.Known], bool]
+# What status= may say -> the status; words for states that nothing is ever in here are no error.
+_STATES = {
+    "created": "created", "configured": "created", "initialized": "initialized", "running": "running", "paused": "paused",
+    "stopping": "stopping", "exited": "exited", "stopped": "exited", "removing": "", "restarting": "", "dead": "", "unknown": "",
+}  # fmt: skip
 FILTERS = (
-    "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "network", "since", "status", "until", "volume",
+    "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "network", "pod", "since", "status", "until", "volume",
 )  # fmt: skip
 
 
@@ -56,8 +61,8 @@ def _health(known: state.Known) -> str:
     return health.word(known)
 
 
-def cells(known: state.Known, *, full: bool = False, size: bool = False) -> dict[str, Any]:
-    """The fields of one container that templates may use, podman's names and docker's."""
+def cells(known: state.Known, *, full: bool = False, size: bool = False, mounts: bool = False) -> dict[str, Any]:
+    """The fields of one container that templates may use, podman's names and docker's; `size`, `mounts`: those that take time."""
     now = datetime.datetime.now(datetime.UTC)
     about = known.about
     created = moment(about.get("created", 0.0))
@@ -70,27 +75,51 @@ def cells(known: state.Known, *, full: bool = False, size: bool = False) -> dict
         "ImageID": about.get("image_id", ""),
         "Command": text if full or len(text) <= 20 else f"{text[:17]}...",
         "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S %z UTC"),
-        "Created": f"{since(about.get('created', 0.0), now)} ago",
+        "Created": created.strftime("%Y-%m-%d %H:%M:%S.%f %z UTC"),
         "CreatedHuman": f"{since(about.get('created', 0.0), now)} ago",
         "RunningFor": f"{since(about.get('created', 0.0), now)} ago",
         "Status": status_text(known, now),
         "State": known.status,
         "ExitCode": known.ended.get("code", 0),
         "Exited": known.status == "exited",
+        "ExitedAt": int(known.ended.get("finished") or 0),
+        "StartedAt": int(known.state.get("started", 0)),
+        "Restarts": about.get("restarts", 0),
+        "AutoRemove": bool(about.get("rm")),
+        "IsInfra": bool(about.get("pod_name")),
         "Pid": known.state.get("pid", 0) if known.lives else 0,
         "Ports": ports_text(about),
         "Names": known.name,
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(about.get("labels", {}).items())),
         "Networks": about.get("network", ""),
-        "Mounts": "",
+        "Mounts": destinations(known) if mounts else [],
         "Size": "",
     }
-    pod = about.get("pod") or (known.id if about.get("pod_name") else "")
+    pod = pod_of(known)
     row["Pod"] = pod if full else pod[:12]
-    row["PodName"] = (state.read(f"{known.parent}/{pod}", "about") or {}).get("pod_name", "") if pod else ""
+    row["PodName"] = pod_name(known)
     if size:
         row["Size"] = human_size(written(known))
     return row
+
+
+def pod_of(known: state.Known) -> str:
+    """The id of the pod that a container is in, or holds together; "" for none."""
+    return str(known.about.get("pod") or (known.id if known.about.get("pod_name") else ""))
+
+
+def pod_name(known: state.Known) -> str:
+    """The name of that pod."""
+    pod = pod_of(known)
+    return str((state.read(f"{known.parent}/{pod}", "about") or {}).get("pod_name", "")) if pod else ""
+
+
+def destinations(known: state.Known) -> list[str]:
+    """Where volumes and folders are mounted in it."""
+    from sandbox.life.settings import mounts  # which most lists do without
+
+    record = state.read(known.directory, "spec")
+    return [str(mount["Destination"]) for mount in mounts(record[0])] if record else []
 
 
 def namespaces(pid: int) -> dict[str, str]:
@@ -148,15 +177,26 @@ def document(known: state.Known) -> dict[str, Any]:
         "Id": known.id,
         "Image": about.get("image", ""),
         "ImageID": about.get("image_id", ""),
+        "IsInfra": bool(about.get("pod_name")),
         "Labels": about.get("labels", {}),
-        "Mounts": [],
+        "Mounts": destinations(known),
         "Names": [known.name],
+        "Networks": [],
         "Pid": known.state.get("pid", 0) if known.lives else 0,
-        "Ports": about.get("ports", []),
+        "Pod": pod_of(known),
+        "PodName": pod_name(known),
+        "Ports": [
+            {
+                "host_ip": port.get("ip", ""), "container_port": port["container"], "host_port": port["host"], "range": 1,
+                "protocol": port["protocol"],
+            }
+            for port in about.get("ports", ())
+        ],
+        "Restarts": about.get("restarts", 0),
         "StartedAt": int(known.state.get("started", 0)),
         "State": known.status,
         "Status": status_text(known, datetime.datetime.now(datetime.UTC)),
-    }
+    }  # fmt: skip
 
 
 def parse(texts: list[str], everyone: list[state.Known]) -> Test:
@@ -179,7 +219,7 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
     if key == "id":
         return lambda known: known.id.startswith(value)
     if key == "name":
-        return lambda known: value in known.name or fnmatch.fnmatchcase(known.name, value)
+        return _named_like(value)
     if key in ("label", "label!"):
         name, equals, text = value.partition("=")
 
@@ -189,10 +229,10 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
 
         return has if key == "label" else lambda known: not has(known)
     if key == "status":
-        words = ("created", "initialized", "running", "paused", "stopping", "exited", "stopped")
-        if value not in words:
-            raise SandboxError("read filter", f"{key}={value}", detail="no such status", hint=", ".join(words))
-        return lambda known: known.status == ("exited" if value == "stopped" else value)
+        if value not in _STATES:
+            hint = ", ".join(_STATES)
+            raise SandboxError("read filter", f"{key}={value}", detail="unknown container state", hint=hint)
+        return lambda known: known.status == _STATES[value]
     if key == "exited":
         if not value.isdecimal():
             raise SandboxError("read filter", f"{key}={value}", detail="an exit status is missing")
@@ -214,7 +254,20 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
         return lambda known: known.about.get("created", 0.0) < point
     if key == "network":
         return lambda known: known.about.get("network", "") == value
-    return lambda known: any(value in (name, path) for name, path in known.about.get("volumes", ()))
+    if key == "pod":
+        return lambda known: bool(pod_of(known)) and (pod_name(known) == value or pod_of(known).startswith(value))
+    if value.startswith("/"):
+        return lambda known: value in destinations(known)
+    return lambda known: value in known.about.get("volumes", ())
+
+
+def _named_like(pattern: str) -> Test:
+    """Podman's names are regular expressions, found anywhere."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise SandboxError("read filter", f"name={pattern}", EINVAL, f"no regular expression: {error}") from None
+    return lambda known: wanted.search(known.name) is not None
 
 
 def _is_of(known: state.Known, image: str) -> bool:
@@ -227,7 +280,10 @@ def _is_of(known: state.Known, image: str) -> bool:
 
 
 def _named(word: str, everyone: list[state.Known]) -> state.Known:
-    for known in everyone:
-        if known.name == word or known.id.startswith(word):
-            return known
-    raise SandboxError("read filter", word, detail="no container with that name or id")
+    found = [known for known in everyone if known.name == word]
+    found = found or [known for known in everyone if word and known.id.startswith(word)]
+    if not found:
+        raise SandboxError(
+            "read filter", word, detail=f'no container with name or ID "{word}" found: no such container'
+        )
+    return found[0]

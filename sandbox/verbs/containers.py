@@ -2,7 +2,7 @@
 
 from sandbox.options import DETACH_KEYS, FLAG, LIST, VALUE, Option, Verb, group
 from sandbox.options_run import RUN
-from sandbox.verbs.parts import FORCE, JSON
+from sandbox.verbs.parts import COLUMNS, FORCE, JSON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ VERBS: "Final[dict[str, Verb]]" = {
     ),
     "top": Verb(
         "sandbox.cli.top:main", "List the processes of a running container.", group="Containers",
-        options=(_LATEST,), operands="[CONTAINER]", most=1, examples=(("sbx top web", ""),),
+        options=(_LATEST,), operands="CONTAINER [COLUMN...]", most=-1, passthrough=True,
+        about=f"Columns: {', '.join(sorted(COLUMNS))}. Other words are given to the ps of the container.",
+        examples=(("sbx top web", ""), ("sbx top web pid user args", ""), ("sbx top web -o pid,args", "by its own ps")),
     ),
     "stats": Verb(
         "sandbox.cli.stats:main", "Show what running containers use of processor, memory, network and disk.", group="Containers",

@@ -4,6 +4,11 @@ from sandbox.options import FLAG, VALUE, Option, Switch, group
 
 JSON = Option("--json", FLAG, "", "Print JSON.", group="Output")
 FORCE = Option("-f --force", FLAG, "", "Do not ask.")
+# What `top` can show of a process, podman's words.
+COLUMNS = (
+    "args", "capamb", "capbnd", "capeff", "capinh", "capprm", "comm", "etime", "group", "hgroup", "hpid", "huser", "nice", "pcpu",
+    "pgid", "pid", "ppid", "rgroup", "rss", "ruser", "seccomp", "state", "stime", "time", "tty", "user", "vsz",
+)  # fmt: skip
 QUIET = Option("-q --quiet", FLAG, "", "No progress messages; print ids only.", group="Output")
 
 

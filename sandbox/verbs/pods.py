@@ -17,10 +17,14 @@ _LIKE_RUN = (
 )  # fmt: skip
 
 
-def _verb(name: str, summary: str, *options: Option, operands: str = "POD...", least: int = 0, most: int = -1) -> Verb:
+def _verb(
+    name: str, summary: str, *options: Option, operands: str = "POD...", least: int = 0, most: int = -1, passthrough: bool = False,
+    look: bool = False,
+) -> Verb:  # fmt: skip
     word = name.replace(" ", "_")
     return Verb(
-        f"sandbox.cli.pod:{word}", summary, group="Pods", options=options, operands=operands, least=least, most=most,
+        f"sandbox.cli.{'pod_look' if look else 'pod'}:{word}", summary, group="Pods", options=options, operands=operands,
+        least=least, most=most, passthrough=passthrough,
         examples=((f"sbx pod {name}" + (" web" if operands else ""), ""),),
     )  # fmt: skip
 
@@ -42,7 +46,11 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.pod:ps", "List pods.", group="Pods",
         options=group(
             "Output", Option("-q --quiet", FLAG, "", "Print ids only."),
-            Option("-f --filter", LIST, "KEY=VALUE", "Only those with name=, id=, status=, label=KEY[=VALUE]."),
+            Option("-f --filter", LIST, "KEY=VALUE", "Only those with name=, id=, status=, label=KEY[=VALUE], ctr-names= ..."),
+            Option("--ctr-names", FLAG, "", "The names of their containers, not how many there are."),
+            Option("--ctr-ids", FLAG, "", "The ids of their containers."),
+            Option("--ctr-status", FLAG, "", "The states of their containers."),
+            Option("--sort", VALUE, "KEY", "Sort by this.", choices=("created", "id", "name", "number", "status")), _LATEST,
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
             Option("--no-trunc", FLAG, "", "Do not shorten ids."), Option("-n --noheading", FLAG, "", "No line of headings."), JSON,
         ),
@@ -64,6 +72,35 @@ VERBS: "Final[dict[str, Verb]]" = {
         "rm", "Remove pods with their containers.", Option("-f --force", FLAG, "", "Those that run too; they are killed."), _ALL, _LATEST, _IGNORE,
     ),
     "pod prune": _verb("prune", "Remove all pods that do not run.", FORCE, operands="", most=0),
+    "pod logs": _verb(
+        "logs", "Print what the commands of a pod's containers have printed.", *group(
+            "Output",
+            Option("-c --container", VALUE, "CONTAINER", "Only of this one."),
+            Option("-f --follow", FLAG, "", "Go on until all have ended."),
+            Option("--tail", VALUE, "LINES", "Only the last lines of each."),
+            Option("-t --timestamps", FLAG, "", "Say when, before each line."),
+            Option("--since", VALUE, "TIME", "From then on: 10m, or 2026-01-31T12:00:00Z."),
+            Option("--until", VALUE, "TIME", "Up to then; 10m is in ten minutes, -10m ten minutes ago."),
+            Option("-n --names", FLAG, "", "The container's name before each line, not its id."),
+            Option("--color", FLAG, "", "Each container in a colour of its own."),
+            _LATEST,
+        ),
+        operands="[POD]", most=1, look=True,
+    ),
+    "pod stats": _verb(
+        "stats", "Show what the containers of pods use of processor, memory, network and disk.", *group(
+            "Output",
+            Option("--no-stream", FLAG, "", "Once; always so when the output is no terminal."),
+            Option("-a --all", FLAG, "", "Of the pods that do not run too."),
+            _LATEST,
+            Option("--no-reset", FLAG, "", "Do not clear the screen before each."),
+            Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Name}}."),
+        ),
+        operands="[POD...]", look=True,
+    ),
+    "pod top": _verb(
+        "top", "List the processes of a pod's containers.", _LATEST, operands="POD [COLUMN...]", passthrough=True, look=True,
+    ),
     "pod exists": _verb(
         "exists", "Exit with 0 when there is such a pod, with 1 when there is none.", operands="POD", least=1, most=1
     ),

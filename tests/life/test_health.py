@@ -178,7 +178,7 @@ def test_of_an_image(sbx_in, checked):
     sbx_in("run", "-d", "--name", "d", "--health-cmd", "true", "--health-retries", "5", checked, "sleep", "60")
     until(lambda: health(sbx_in, "a")["Status"], lambda word: word == "unhealthy")
     until(lambda: health(sbx_in, "d")["Status"], lambda word: word == "healthy")
-    assert "Health" not in json.loads(sbx_in.out("inspect", "b"))[0]["State"]
+    assert health(sbx_in, "b")["Status"] == ""
     plan = json.loads(sbx_in.out("inspect", "d"))[0]["Config"]["Healthcheck"]
     assert plan["Interval"] == 100_000_000 and plan["Timeout"] == 2_000_000_000 and plan["Retries"] == 5
     assert plan["Test"] == ["CMD-SHELL", "true"]

@@ -1,5 +1,6 @@
 """What scripts that were written for podman rely on: states, exit codes, times, the order of things."""
 
+import json
 import os
 import re
 import signal
@@ -17,9 +18,14 @@ TICKS = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
 
 
 def test_start_attached_of_one_that_runs(sbx_in):
-    sbx_in.live(script="echo up; sleep 0.5; echo more; exit 4")
+    sbx_in.live(script="echo up; until test -e /go; do sleep 0.05; done; echo more; exit 4")
     sbx_in.until("c", "up")
-    assert "more\n" in sbx_in.out("start", "-a", "c", code=4)
+    client = sbx_in.sbx.popen("start", "-a", "c")
+    deadline = time.monotonic() + 20
+    while "attach" not in sbx_in.out("events", "--stream=false", "--format", "{{.Status}}"):
+        assert time.monotonic() < deadline
+    sbx_in("exec", "c", "touch", "/go")
+    assert client.communicate(timeout=20)[0] == "more\n" and client.returncode == 4
     assert sbx_in.out("logs", "c") == "up\nmore\n"  # it was not started again
 
 
@@ -146,3 +152,146 @@ def test_nobody_reads_the_log(sbx_in):
     with open("/dev/full", "wb") as full:
         told = sbx_in("logs", "c", code=125, stdout=full).stderr
     assert told == "sbx: write `standard output`: No space left on device\n"
+
+
+# -- ps, inspect, top --
+
+
+def test_filters(sbx_in):
+    sbx_in("volume", "create", "stuff")
+    sbx_in("create", "--name", "web", "-v", "stuff:/data", sbx_in.image, "true")
+    sbx_in("create", "--name", "web-2", sbx_in.image, "true")
+    sbx_in("pod", "create", "--name", "p")
+    sbx_in("create", "--name", "member", "--pod", "p", sbx_in.image, "true")
+
+    def names(*filters):
+        return sorted(sbx_in.column("Names", *(word for text in filters for word in ("--filter", text))))
+
+    assert names("name=^web$") == ["web"] and names("name=we.") == ["web", "web-2"]
+    assert names("volume=stuff") == names("volume=/data") == ["web"] and names("volume=st") == []
+    assert names("pod=p") == ["member", "p-infra"] and names("pod=p", "name=mem") == ["member"]
+    assert names("status=dead") == [] and names("status=configured", "pod=p", "name=member") == ["member"]
+    for wrong, told in (
+        ("name=(", "no regular expression"),
+        ("since=nosuch", 'no container with name or ID "nosuch" found: no such container'),
+        ("status=odd", "unknown container state"),
+    ):
+        assert told in sbx_in("ps", "--filter", wrong, code=125).stderr
+    sbx_in("pod", "rm", "p")
+    sbx_in("rm", "web")
+    sbx_in("volume", "rm", "stuff")
+
+
+def test_fields_that_templates_of_podman_have(sbx_in):
+    sbx_in("run", "-d", "--name", "c", "-v", "stuff:/data", "-v", "/etc:/host:ro", sbx_in.image, "sleep", "1000")
+    facts = sbx_in.out("ps", "--format", "{{.Mounts}} {{.IsInfra}} {{.Restarts}} {{.StartedAt}} {{.Created}}").split()
+    assert facts[:4] == ["[/data", "/host]", "false", "0"] and abs(int(facts[4]) - time.time()) < 100
+    assert facts[5] == time.strftime("%Y-%m-%d", time.gmtime(int(facts[4])))
+    (row,) = json.loads(sbx_in.out("ps", "--format", "json"))
+    assert row["Mounts"] == ["/data", "/host"] and row["Pod"] == "" and not row["IsInfra"] and row["Networks"] == []
+    template = (
+        "{{.Config.Entrypoint}}|{{.NetworkSettings.IPAddress}}|{{.State.Health.Status}}|{{.State.Restarting}}|"
+        "{{.HostConfig.Memory}}|{{.HostConfig.PidMode}}|{{.HostConfig.Binds}}|{{.OCIRuntime}}"
+    )
+    binds = "[stuff:/data:rw,rprivate /etc:/host:ro,rprivate]"
+    assert sbx_in.out("inspect", "-f", template, "c") == f"|||false|0|private|{binds}|sbx\n"
+    volume, folder = json.loads(sbx_in.out("inspect", "c"))[0]["Mounts"]
+    assert (volume["Type"], volume["Name"], volume["RW"]) == ("volume", "stuff", True)
+    assert (folder["Type"], folder["Source"], folder["RW"]) == ("bind", "/etc", False)
+    sbx_in("rm", "-f", "c")
+    sbx_in("volume", "rm", "stuff")
+
+
+def test_events_as_json_have_times_that_machines_read(sbx_in):
+    sbx_in("create", "--name", "c", sbx_in.image, "true")
+    event = json.loads(sbx_in.out("events", "--stream=false", "--format", "json"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", event["Time"])
+
+
+def test_columns_of_top(sbx_in):
+    sbx_in.live("-u", "12", script="exec sleep 1000")
+    sbx_in.live(script="exec sleep 1001", name="d")
+    assert sbx_in.out("top", "d").splitlines()[1].split()[:3] == ["root", "1", "0"]
+    heading, line = sbx_in.out("top", "c", "user,ppid", "huser", "capeff", "seccomp", "state", "comm").splitlines()
+    assert heading.split() == ["USER", "PPID", "HUSER", "EFF", "CAPS", "SECCOMP", "STATE", "COMMAND"]
+    user, ppid, outside, *rest = line.split()
+    assert (user, ppid, rest) == ("12", "0", ["none", "filter", "S", "sleep"]) and outside not in ("12", "root")
+    done = sbx_in("top", "d", "-o", "pid,args")  # by the container's own ps
+    assert re.search(r"1 sleep 1001\n", done.stdout) and "ps -o pid,args" in done.stdout
+
+
+# -- pods --
+
+
+@pytest.fixture
+def pod(sbx_in):
+    sbx_in("pod", "create", "--name", "p")
+    for name in "ab":
+        sbx_in("run", "-d", "--pod", "p", "--name", name, sbx_in.image, "sh", "-c", f"echo {name}1; exec sleep 1000")
+        sbx_in.until(name, f"{name}1")
+    yield "p"
+    sbx_in("pod", "rm", "-f", "p")
+
+
+def test_logs_of_a_pod(sbx_in, pod):
+    ids = [sbx_in.out("inspect", "-f", "{{.Id}}", name).strip()[:12] for name in "ab"]
+    assert sbx_in.out("pod", "logs", pod).splitlines() == [f"{ids[0]} a1", f"{ids[1]} b1"]
+    assert sbx_in.out("pod", "logs", "--names", "-l").splitlines() == ["a a1", "b b1"]
+    assert sbx_in.out("pod", "logs", "-c", "b", pod) == "b1\n"
+    assert re.fullmatch(r"a [-0-9T:.]+Z a1\nb [-0-9T:.]+Z b1\n", sbx_in.out("pod", "logs", "-tn", pod))
+    assert "container c is not in pod p: no such container" in sbx_in("pod", "logs", "-c", "c", pod, code=125).stderr
+    follow = sbx_in.sbx.popen("pod", "logs", "-f", pod)
+    assert [follow.stdout.readline()[-3:] for _ in range(2)] == ["a1\n", "b1\n"]
+    sbx_in("pod", "stop", "-t", "0", pod)
+    assert follow.wait(timeout=20) == 0
+
+
+def test_processes_of_a_pod(sbx_in, pod):
+    lines = [line.split() for line in sbx_in.out("pod", "top", pod, "pid", "args").splitlines()]
+    assert lines == [["PID", "COMMAND"], ["1", "pause"], ["1", "sleep", "1000"], ["1", "sleep", "1000"]]
+    sbx_in("stop", "-t", "0", "a")
+    assert sbx_in.out("pod", "top", pod).count("sleep") == 1
+    sbx_in("pod", "stop", "-t", "0", pod)
+    assert "container state improper" in sbx_in("pod", "top", pod, code=125).stderr
+
+
+def test_what_a_pod_uses(sbx_in, pod):
+    rows = json.loads(sbx_in.out("pod", "stats", "--no-stream", "--format", "json", pod))
+    assert [row["Name"] for row in rows] == ["p-infra", "a", "b"] and {row["PIDS"] for row in rows} == {"1"}
+    assert all(row["CPU"].endswith("%") and row["Pod"] == rows[0]["CID"] for row in rows)
+    heading, *lines = sbx_in.out("pod", "stats", "--no-stream").splitlines()
+    assert heading.split()[:3] == ["POD", "CID", "NAME"] and len(lines) == 3
+    sbx_in("pod", "stop", "-t", "0", pod)
+    assert len(sbx_in.out("pod", "stats", "--no-stream").splitlines()) == 1
+    assert len(sbx_in.out("pod", "stats", "--no-stream", "-a").splitlines()) == 4
+
+
+def test_names_and_filters_of_pods(sbx_in, pod, tmp_path):
+    told = sbx_in("pod", "create", "--name", "p", "--infra-name", "other", code=125).stderr
+    assert 'name "p" is in use: pod already exists' in told
+    assert "a name has letters" in sbx_in("pod", "create", "--name", "\x1b[31m", "--infra-name", "x", code=125).stderr
+    sbx_in("pod", "create", "--name", "q", "--pod-id-file", tmp_path / "none/id", code=125)
+    assert sbx_in.out("pod", "ps", "--format", "{{.Name}}") == "p\n"
+    heading, line = sbx_in.out("pod", "ps", "--ctr-names", "--ctr-status").splitlines()
+    assert heading.split()[-2:] == ["NAMES", "STATUS"]
+    assert line.split()[-2:] == ["p-infra,a,b", "running,running,running"]
+    asked = [
+        ("ctr-names=^a$", 1),
+        ("ctr-status=exited", 0),
+        ("ctr-number=3", 1),
+        ("name=^pp", 0),
+        ("status=running", 1),
+    ]
+    for text, count in asked:
+        assert len(sbx_in.out("pod", "ps", "-q", "--filter", text).split()) == count
+    assert "no such filter" in sbx_in("pod", "ps", "--filter", "colour=red", code=125).stderr
+    (row,) = json.loads(sbx_in.out("pod", "ps", "--format", "json"))
+    assert [one["Names"] for one in row["Containers"]] == ["p-infra", "a", "b"] and row["Created"].endswith("Z")
+    assert json.loads(sbx_in.out("pod", "inspect", "p"))["Created"] == row["Created"]
+
+
+def test_pods_that_are_not_there(sbx_in):
+    for verb, code in (("stop", 125), ("start", 125), ("rm", 1), ("inspect", 125), ("top", 125), ("logs", 125)):
+        told = sbx_in("pod", verb, "nosuch", code=code).stderr
+        assert "no pod with name or ID nosuch found: no such pod" in told
+    sbx_in("pod", "rm", "-f", "nosuch")
