@@ -5,6 +5,7 @@ from typing import Any
 from sandbox.cli.rows import table, templated
 from sandbox.errors import UsageError, printable
 from sandbox.image.describe import json_text
+from sandbox.image.keyed import has_label
 from sandbox.life import volumes
 from sandbox.life.volumes import Volume
 
@@ -35,10 +36,7 @@ def chosen(filters: list[str]) -> list[Volume]:
         if key == "name":
             found = [volume for volume in found if value in volume.name]
         elif key == "label":
-            label, equals, wanted = value.partition("=")
-            labels = [volume.about.get("labels", {}) for volume in found]
-            passes = [label in has and (not equals or has[label] == wanted) for has in labels]
-            found = [volume for volume, is_one in zip(found, passes, strict=True) if is_one]
+            found = [volume for volume in found if has_label(volume.about.get("labels", {}), value)]
         elif key == "dangling" and value in ("true", "false"):
             found = [volume for volume in found if (not volume.users()) == (value == "true")]
         else:

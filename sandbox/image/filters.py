@@ -5,6 +5,7 @@ import fnmatch
 from collections.abc import Callable
 
 from sandbox.errors import SandboxError
+from sandbox.image import keyed
 from sandbox.image.describe import moment, point_in_time
 from sandbox.image.listing import Row, repository_and_tag
 
@@ -28,18 +29,7 @@ def parse(
     texts: list[str], all_rows: list[Row], keys: tuple[str, ...] = ALL, meanings: Meanings = _nothing
 ) -> Test:  # fmt: skip
     """One test for all of `texts`; SandboxError "read filter", or "find image" for before= and since=."""
-    found: dict[str, list[Test]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or key not in keys:
-            raise SandboxError(
-                "read filter", text, detail="no such filter" if equals else "not of the form KEY=VALUE",
-                hint=f"one of {', '.join(keys)}",
-            )  # fmt: skip
-        found.setdefault(key, []).append(_test(key, value, all_rows, meanings))
-    return lambda row: all(
-        (all if key.startswith("label") else any)(test(row) for test in tests) for key, tests in found.items()
-    )
+    return keyed.parse(texts, keys, lambda key, value: _test(key, value, all_rows, meanings))
 
 
 def _test(key: str, value: str, rows: list[Row], meanings: Meanings) -> Test:
@@ -50,9 +40,7 @@ def _test(key: str, value: str, rows: list[Row], meanings: Meanings) -> Test:
         # Only builds make intermediate images, and none are kept here.
         return (lambda row: (not row["names"]) == wanted) if key == "dangling" else (lambda row: not wanted)
     if key in ("label", "label!"):
-        name, equals, text = value.partition("=")
-        has: Test = lambda row: name in row["labels"] and (not equals or row["labels"][name] == text)  # noqa: E731
-        return has if key == "label" else (lambda row: not has(row))
+        return lambda row: keyed.has_label(row["labels"], value) == (key == "label")
     if key == "until":
         limit = point_in_time(value, datetime.datetime.now(datetime.UTC))
         return lambda row: created(row) < limit
