@@ -197,8 +197,12 @@ class _Attendance:
 
 def _write_pid(path: str, pid: int) -> None:
     try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(f"{pid}\n")
+        # Not through a link: the command, or another one before, may have planted it in a folder that it was given.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, f"{pid}\n".encode())
+        finally:
+            os.close(fd)
     except OSError as error:
         tell(str(SandboxError.of("write pid to", path, error)))
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # A volume gives no way to gain rights and no devices, whatever its files say.
 _DEFAULT = ("nosuid", "nodev", "rprivate")
+_SOCKET, _FOLDER = 0o140000, 0o040000  # of st_mode
 _FORM = "the form is SOURCE:DESTINATION[:ro,rw,bind,rbind,noexec,U,O,idmap]"
 
 
@@ -101,7 +102,7 @@ class Reader:
             if name:
                 self.of_store(name, destination, [o for o in kept if o not in _DEFAULT and o != "bind"])
             else:
-                self._hide_store(source, destination)  # what covers it there is no mount, and does not come along
+                self._hide(source, destination)  # what covers things there is no mount, and does not come along
                 self._add(oci.mount(destination, "bind", source, *kept))
 
     def finish(self) -> None:
@@ -134,8 +135,8 @@ class Reader:
             raise SandboxError("open volume source", path, ENOENT, hint="make it first: sbx never makes it") from None
         except OSError as error:
             raise SandboxError.of("open volume source", path, error) from None
-        self._refuse_sockets(path, real, socket=mode == 0o140000)
-        self._hide_store(real, destination)
+        self._refuse_sockets(path, real, mode)
+        self._hide(real, destination)
         if "O" in options:
             self._overlay(real, destination, [o for o in options if o != "O"])
             return
@@ -209,24 +210,52 @@ class Reader:
         self.spec["mounts"] = [m for m in self.spec["mounts"] if m["destination"] != destination]
         self.spec["mounts"].append(entry)
 
-    def _refuse_sockets(self, path: str, real: str, *, socket: bool) -> None:
-        """A socket of the host, or the folder with the session's sockets, hands the host's rights in (docker.sock)."""
+    def _refuse_sockets(self, path: str, real: str, mode: int) -> None:
+        """A socket of the host, or a folder with those of the session, hands the host's rights in (docker.sock)."""
         if self.sockets:
             return
         runtime = os.environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{os.getuid()}"
-        if socket or real in ("/run", "/var/run", "/") or f"{runtime}/".startswith(f"{real}/"):
-            what = "it is a socket of the host" if socket else "it holds the host's sockets"
+        what = ""
+        if mode == _SOCKET:
+            what = "it is a socket of the host"
+        elif real in ("/run", "/var/run", "/") or f"{runtime}/".startswith(f"{real}/"):
+            what = "it holds the host's sockets"
+        elif mode == _FOLDER and f"{real}/".startswith((f"{runtime}/", "/run/")) and _holds_socket(real):
+            what = "it holds sockets of the host"
+        if what:
             raise SandboxError("mount volume", path, detail=what, hint="`--allow-host-socket` allows it")
 
-    def _hide_store(self, real: str, destination: str) -> None:
-        """Images and containers are never open to a payload: refused, or covered when the volume holds them."""
+    def _hide(self, real: str, destination: str) -> None:
+        """Images and containers are never open to a payload: refused, or covered when the volume holds them.  Sockets
+        and tickets that the session goes by are covered too: many lie in /tmp."""
         store = os.path.realpath(paths.store())
         if f"{real}/".startswith(f"{store}/"):
             raise SandboxError("mount volume", real, detail="it belongs to the store of sbx")
-        if store.startswith(f"{real}/"):
-            self.spec["linux"]["maskedPaths"] = [
-                *self.spec["linux"]["maskedPaths"], destination.rstrip("/") + store[len(real) :]
-            ]  # fmt: skip
+        masked = self.spec["linux"]["maskedPaths"]
+        for path in (store, *(_of_session() if not self.sockets else ())):
+            if path.startswith(f"{real.rstrip('/')}/"):
+                masked = [*masked, destination.rstrip("/") + path[len(real.rstrip("/")) :]]
+        self.spec["linux"]["maskedPaths"] = masked
+
+
+def _holds_socket(path: str) -> bool:
+    try:
+        return any(os.lstat(f"{path}/{name}").st_mode & 0o170000 == _SOCKET for name in os.listdir(path))
+    except OSError:
+        return False  # closed to us, and so to who is us inside
+
+
+def _of_session() -> "list[str]":
+    """Real paths of what the caller's environment names: agents of keys, terminals that are shared, buses, engines, tickets."""
+    found = [os.environ.get(name, "").partition(",")[0] for name in ("SSH_AUTH_SOCK", "TMUX", "XAUTHORITY")]
+    found.append(os.environ.get("KRB5CCNAME", "").removeprefix("FILE:").removeprefix("DIR:"))
+    for name in ("DOCKER_HOST", "CONTAINER_HOST"):
+        found.append(os.environ.get(name, "").removeprefix("unix://"))
+    for address in os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").split(";"):
+        found.append(address.removeprefix("unix:path=").partition(",")[0])
+    if os.environ.get("DISPLAY"):
+        found.append("/tmp/.X11-unix")
+    return [os.path.realpath(path) for path in found if path.startswith("/") and os.path.exists(path)]
 
 
 def check_name(name: str) -> None:

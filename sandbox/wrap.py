@@ -145,8 +145,9 @@ def _mounts(
     homes = hostroot.homes()
     hidden = {"/home": 0o755, "/root": 0o700, "/run": 0o755, "/mnt": 0o755, "/media": 0o755}
     for path, mode in {**hidden, "/tmp": 0o1777, "/var/tmp": 0o1777}.items():
-        if os.path.isdir(path) and not os.path.islink(path):
-            spec["mounts"].append(oci.mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}"))
+        real = os.path.realpath(path)  # of /home it may be /var/home
+        if os.path.isdir(real) and real != "/":
+            spec["mounts"].append(oci.mount(real, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}"))
     for home in homes:
         # Empty and private: programs that write dot files find a place for them.
         spec["mounts"].append(oci.mount(home, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700"))

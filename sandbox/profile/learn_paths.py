@@ -17,11 +17,14 @@ _SYSTEM = re.compile(
 _NUMBER = re.compile(r"/[0-9]+(?=/|$)")
 # What is nobody's business but the user's, wherever it lies; and sockets whose other end does what it is told.
 _SECRET = re.compile(
-    r"/(\.ssh|\.gnupg|\.aws|\.azure|\.kube|\.docker|\.netrc|\.pgpass|\.password-store|\.git-credentials|\.config/gcloud|\.config/gh|"
-    r"\.local/share/keyrings|\.mozilla|\.pki|\.npmrc|\.pypirc|id_(rsa|dsa|ecdsa|ed25519))(/|$)"
+    r"/(\.ssh|\.gnupg|\.aws|\.azure|\.kube|\.docker|\.netrc|\.pgpass|\.my\.cnf|\.password-store|\.git-credentials|\.vault-token|"
+    r"\.config/(gcloud|gh|hub|git/credentials|containers/auth\.json|chromium|google-chrome|sops)|\.cargo/credentials(\.toml)?|"
+    r"\.terraform\.d|\.m2/settings(-security)?\.xml|\.gem/credentials|\.local/share/keyrings|\.mozilla|\.thunderbird|\.pki|\.npmrc|"
+    r"\.pypirc|\.[a-z]+_history|id_(rsa|dsa|ecdsa|ed25519)(_sk)?)(/|$)"
 )
 _SOCKETS = re.compile(
-    r"/(docker|podman|containerd|crio|buildkitd)\.sock$|^/(var/)?run/(dbus/|user/|systemd/private|libvirt/)|/X11-unix/"
+    r"/(docker|podman|containerd|crio|buildkitd)\.sock$|^/(var/)?run/(dbus/|user/|systemd/private|libvirt/)|/X11-unix/|"
+    r"/ssh-[^/]+/agent\.[0-9]+$|/S\.gpg-agent|/tmux-[0-9]+/"
 )
 
 

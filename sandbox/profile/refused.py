@@ -64,13 +64,13 @@ def _put(path: str, content: bytes) -> None:
 
     A link in the place of the file is replaced, one on the way from the working directory is an error.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe of the caller's
-        with open(path, "wb") as file:
-            file.write(content)
-        return
     directory, _, name = path.rpartition("/")
     here = os.getcwd()
     below = f"{directory}/".startswith(f"{here}/")
+    if os.path.exists(path) and not os.path.isfile(path) and not (below and os.path.islink(path)):
+        with open(path, "wb") as file:  # /dev/stdout, a pipe of the caller's
+            file.write(content)
+        return
     resolve = linux.RESOLVE_NO_SYMLINKS if below else 0
     start = directory[len(here) :].strip("/") or "." if below else directory or "/"
     folder = linux.openat2(linux.AT_FDCWD, start, os.O_PATH | os.O_DIRECTORY, resolve)

@@ -251,6 +251,45 @@ def test_R61_session_sockets_are_refused(own_box, refused, no_leftovers, tmp_pat
         refused(done, f"mount volume `{path}`: it holds the host's sockets")
 
 
+def test_R61_folders_of_the_session_with_sockets_are_refused(own_box, refused, no_leftovers, tmp_path):
+    """Below the session's folder, as that of gpg-agent or of the user's own docker."""
+    runtime = tmp_path / "user/1"
+    (runtime / "engine").mkdir(parents=True)
+    (runtime / "plain").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(runtime / "engine/s"))
+        done = own_box("true", "-v", f"{runtime}/engine:/s", env={"XDG_RUNTIME_DIR": str(runtime)})
+        refused(done, f"mount volume `{runtime}/engine`: it holds sockets of the host")
+        assert own_box("true", "-v", f"{runtime}/plain:/s", env={"XDG_RUNTIME_DIR": str(runtime)}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSH_AUTH_SOCK", "{}"),
+        ("TMUX", "{},123,0"),
+        ("DOCKER_HOST", "unix://{}"),
+        ("DBUS_SESSION_BUS_ADDRESS", "unix:abstract=/x;unix:path={},guid=1"),
+    ],
+)
+def test_R61_sockets_of_the_session_are_covered(own_box, no_leftovers, tmp_path, variable, value):
+    """`-v /tmp:/tmp` is not meant to hand over the agent that has the caller's keys."""
+    folder = tmp_path / "v/agent"
+    folder.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "s"))
+        env = {variable: value.format(folder / "s")}
+        script = "test -S /v/agent/s && echo socket; stat -c %t,%T /v/agent/s"
+        for options in ([], ["--name", "giver"]):
+            assert own_box.out(script, "-v", f"{tmp_path}/v:/v", *options, env=env) == "1,3\n"
+        assert own_box.out(script, "--volumes-from", "giver", env=env) == "1,3\n"
+        own_box.sbx("rm", "-f", "giver")
+        assert own_box.out(script, "-v", f"{tmp_path}/v:/v", "--allow-host-socket", env=env).startswith("socket\n")
+        (folder / "ticket").write_text("secret\n")
+        out = own_box.out("cat /v/agent/ticket", "-v", f"{tmp_path}/v:/v", env={"KRB5CCNAME": f"FILE:{folder}/ticket"})
+        assert out == ""
+
+
 def test_sockets_by_consent(box, control_socket):
     assert box.out("test -S /s && echo there", "--allow-host-socket", "-v", f"{control_socket}:/s") == "there\n"
 
