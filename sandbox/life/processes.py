@@ -16,11 +16,12 @@ def processes(init: int) -> list[dict[str, Any]]:
     found = []
     # A parent has mostly the smaller number; who was taken over by the init is below it in any case.
     every = {name: _status(int(name)) for name in os.listdir("/proc") if name.isdecimal()}
+    helpers = {name for name, status in every.items() if status.get("PPid") == keeper and _is_helper(name, init)}
     grown = True
     while grown:
         grown = False
         for name, status in every.items():
-            if name not in below and status.get("PPid") in below:
+            if name not in below and name not in helpers and status.get("PPid") in below:
                 below.add(name)
                 grown = True
     for name in sorted(below, key=int):
@@ -30,6 +31,14 @@ def processes(init: int) -> list[dict[str, Any]]:
             if process:
                 found.append(process)
     return found
+
+
+def _is_helper(pid: str, init: int) -> bool:
+    """Whether a child of the keeper works for it: what `exec` starts has the mounts of the first process."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink(f"/proc/{init}/ns/mnt")
+    except OSError:
+        return False
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -213,6 +213,15 @@ def test_top(sbx_in):
     assert all("sandbox" not in line for line in rest)
 
 
+@pytest.mark.requires("pasta", "slirp")
+@pytest.mark.parametrize("options", [("pasta",), ("slirp4netns", "--pid", "host")])
+def test_top_leaves_helpers_of_the_network_out(sbx_in, options):
+    sbx_in.out("run", "-d", "--name", "c", "--network", *options, sbx_in.image, "sleep", "1234")
+    sbx_in.out("exec", "-d", "c", "sleep", "4321")
+    processes = [line.split(None, 7)[7] for line in sbx_in.out("top", "c").splitlines()[1:]]
+    assert processes == ["sleep 1234", "sleep 4321"]
+
+
 def test_killed_keeper(sbx_in):
     """The next command tells the truth, and the container can be started again."""
     id_ = sbx_in.live()
