@@ -53,23 +53,25 @@ def moment(text: str) -> datetime.datetime | None:
         return None
 
 
+def lapse(seconds: float) -> str:
+    """A length of time in the words of podman and docker: "3 weeks"."""
+    passed = max(0, int(seconds))
+    minutes, hours = passed // 60, round(passed / 3600)
+    if passed < 60:
+        return "Less than a second" if passed < 1 else "1 second" if passed == 1 else f"{passed} seconds"
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    for most, length, word in ((24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 730, 24 * 30, "months")):
+        if hours < most:
+            return f"{hours // length} {word}"
+    return f"{hours // (24 * 365)} years"
+
+
 def age(created: datetime.datetime | None, now: datetime.datetime) -> str:
     """ "3 weeks ago"."""
-    if created is None:
-        return "unknown"
-    seconds = (now - created).total_seconds()
-    for unit, length in (
-        ("year", 31536000),
-        ("month", 2592000),
-        ("week", 604800),
-        ("day", 86400),
-        ("hour", 3600),
-        ("minute", 60),
-    ):
-        if seconds >= length * (2 if unit in ("month", "week") else 1):
-            count = int(seconds // length)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "less than a minute ago"
+    return "unknown" if created is None else f"{lapse((now - created).total_seconds())} ago"
 
 
 def size_of(stored: "Stored", image: "Image") -> int:

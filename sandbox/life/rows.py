@@ -8,7 +8,7 @@ from typing import Any
 
 from sandbox import state
 from sandbox.errors import EINVAL, SandboxError
-from sandbox.image.describe import human_size, point_in_time
+from sandbox.image.describe import human_size, lapse, point_in_time
 
 Test = Callable[[state.Known], bool]
 # What status= may say -> the status; words for states that nothing is ever in here are no error.
@@ -27,18 +27,7 @@ def moment(seconds: float) -> datetime.datetime:
 
 def since(seconds: float, now: datetime.datetime) -> str:
     """How long ago, in the words of podman and docker."""
-    passed = max(0, int(now.timestamp() - seconds))
-    minutes, hours = passed // 60, round(passed / 3600)
-    if passed < 60:
-        return "Less than a second" if passed < 1 else "1 second" if passed == 1 else f"{passed} seconds"
-    if minutes < 60:
-        return "About a minute" if minutes == 1 else f"{minutes} minutes"
-    if hours < 48:
-        return "About an hour" if hours == 1 else f"{hours} hours"
-    for most, length, word in ((24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 730, 24 * 30, "months")):
-        if hours < most:
-            return f"{hours // length} {word}"
-    return f"{hours // (24 * 365)} years"
+    return lapse(now.timestamp() - seconds)
 
 
 def status_text(known: state.Known, now: datetime.datetime) -> str:

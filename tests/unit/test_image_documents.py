@@ -1,5 +1,6 @@
 """Manifests, indexes and configs of strangers: one meaning, or an error that names the document."""
 
+import datetime
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sandbox.errors import SandboxError
-from sandbox.image import jsonstrict, limits, manifest
+from sandbox.image import describe, jsonstrict, limits, manifest
 from sandbox.image.goformat import render
 from sandbox.image.store import SIZE, named
 
@@ -309,3 +310,17 @@ def test_template_errors_name_the_neighbour() -> None:
     for template in ("{{", "{{}}", "{{range .X}}", "{{.Id.x}}", "{{.}", "{{exec `id`}}"):
         with pytest.raises(SandboxError):
             render(template, _VALUE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "Less than a second"), (0.9, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"),
+        (119, "About a minute"), (120, "2 minutes"), (3600, "About an hour"), (7200, "2 hours"), (172800, "2 days"),
+        (86400 * 15, "2 weeks"), (86400 * 70, "2 months"), (86400 * 800, "2 years"),
+    ],
+)  # fmt: skip
+def test_lengths_of_time_have_one_set_of_words(seconds: float, words: str) -> None:
+    """`images`, `history`, `ps` and `secret ls` say it as podman and docker do."""
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    assert describe.age(now - datetime.timedelta(seconds=seconds), now) == f"{words} ago"
