@@ -57,19 +57,7 @@ def main(opts: "Options", operands: "list[str]") -> int:
             sys.stdout.write(cold.call(show, spec, profile["bpf"], maps))
             return 0
         bpf = profile["bpf"] if "seccomp" in spec["linux"] else b""
-        if opts["replace"] and opts["name"]:
-            cold.call("sandbox.life.ending:replace", opts["name"])
-        about = {**compose.about(opts, image, spec), **opts.get("infra", {})}
-        if sharing:
-            about.update(needs=sharing.needs, pod=sharing.pod)
-            sharing.note()
-        if opts["requires"]:
-            required = cold.here("sandbox.life.starting:required", opts["requires"], not opts.get("create"))
-            about["needs"] = sorted({*about.get("needs", ()), *required})
-        container.describe(about, spec, bpf)
-        container.pidfile = os.path.abspath(opts["pidfile"]) if opts["pidfile"] else ""
-        if opts["cidfile"]:
-            _write_cidfile(opts["cidfile"], container.id)
+        _describe(opts, image, spec, bpf, container, sharing)
     except BaseException:
         container.remove()
         raise
@@ -77,6 +65,38 @@ def main(opts: "Options", operands: "list[str]") -> int:
         sys.stdout.write(f"{container.id}\n")
         return 0
     prepared = time.monotonic()
+    status = _launch(opts, operands, image, spec, bpf, container)
+    if opts["timings"]:
+        ended = time.monotonic()
+        tell(f"timings: prepared {1000 * (prepared - started):.1f} ms, ran {1000 * (ended - prepared):.1f} ms")
+    return status
+
+
+def _describe(
+    opts: "Options", image: "dict[str, Any]", spec: "dict[str, Any]", bpf: bytes, container: containers.Container,
+    sharing: "Sharing | None",
+) -> None:  # fmt: skip
+    """Leave word of the container, for other commands and for who asked for its id."""
+    if opts["replace"] and opts["name"]:
+        cold.call("sandbox.life.ending:replace", opts["name"])
+    about = {**compose.about(opts, image, spec), **opts.get("infra", {})}
+    if sharing:
+        about.update(needs=sharing.needs, pod=sharing.pod)
+        sharing.note()
+    if opts["requires"]:
+        required = cold.here("sandbox.life.starting:required", opts["requires"], not opts.get("create"))
+        about["needs"] = sorted({*about.get("needs", ()), *required})
+    container.describe(about, spec, bpf)
+    container.pidfile = os.path.abspath(opts["pidfile"]) if opts["pidfile"] else ""
+    if opts["cidfile"]:
+        _write_cidfile(opts["cidfile"], container.id)
+
+
+def _launch(
+    opts: "Options", operands: "list[str]", image: "dict[str, Any]", spec: "dict[str, Any]", bpf: bytes,
+    container: containers.Container,
+) -> int:  # fmt: skip
+    """Start the container and wait for its end, or until it runs by itself; the exit status."""
     status = EXIT_FAILED
     try:
         if "dev.sbx.log" in spec["annotations"]:
@@ -96,9 +116,6 @@ def main(opts: "Options", operands: "list[str]") -> int:
             report.give(spec, container, operands, status, opts)
         if opts["rmi"] and image.get("id") and not opts["detach"]:
             cold.call("sandbox.cli.rmi:after_run", image["id"])
-    if opts["timings"]:
-        ended = time.monotonic()
-        tell(f"timings: prepared {1000 * (prepared - started):.1f} ms, ran {1000 * (ended - prepared):.1f} ms")
     return status
 
 
