@@ -38,9 +38,10 @@ def mask(names: "Iterable[str]") -> int:
 def drop_bounding(keep: int) -> None:
     """Remove all capabilities but `keep` from the bounding set of this process, for good; needs CAP_SETPCAP."""
     for number in range(64):
+        if keep >> number & 1:
+            continue
         try:
-            if linux.prctl(linux.PR_CAPBSET_READ, number) == 1 and not keep >> number & 1:
-                linux.prctl(linux.PR_CAPBSET_DROP, number)
+            linux.prctl(linux.PR_CAPBSET_DROP, number)
         except OSError as error:
             if error.errno == EINVAL:
                 return  # past the kernel's last capability

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def site_packages() -> None:
     """Switch site-packages on after a start with -S, which the launcher uses to save 2 ms, and the collector."""
+    gc.freeze()  # what is there stays
     gc.enable()
     if sys.flags.no_site and "site" not in sys.modules:
         import site

@@ -24,6 +24,7 @@ class Container:
         self.parent = f"{store}/containers"
         self.directory = f"{self.parent}/{self.id}"
         self.maps = maps
+        self.caller = os.getuid()  # as the host numbers him; the keeper itself would see nobody's number
         self.name = ""
         self.about: dict[str, Any] = {"id": self.id}
         self.pidfile = ""  # where the command's pid is to be written

@@ -5,11 +5,10 @@ verb that was asked for needs.
 """
 
 import _io  # what io is made of; Python 3.14 no longer imports io for itself
-import gc
 import os
 import sys
 
-from sandbox import options
+from sandbox import bundle, options
 from sandbox.errors import EPIPE, EXIT_FAILED, EXIT_SIGNAL, SandboxError, printable, report, tell
 
 TYPE_CHECKING = False
@@ -35,13 +34,14 @@ _INSTEAD_OF_A_VERB = {"--help": "help", "-h": "help", "--version": "version"}
 
 def main() -> "NoReturn":
     """Run the process's own command line and end the process."""
-    gc.disable()  # a start makes no garbage worth looking for (0.7 ms); what lives longer switches it on again
     _reserve_standard_descriptors()
     _watch_output()
     _hear_of_children()
     _forget_locale()
     _be_out_of_reach()
-    leave(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    bundle.keep()
+    leave(code)
 
 
 def run(argv: list[str]) -> int:

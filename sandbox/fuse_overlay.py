@@ -26,6 +26,7 @@ def mount(lowers: list[int], upper: str, work: str, *, squash: bool = False) -> 
         errno = EACCES if error.errno == 1 else error.errno or 0
         raise SandboxError("open fuse device", "/dev/fuse", errno) from None
     overlay.prepare(lowers, upper, work)
+    os.makedirs("root", 0o700, exist_ok=True)  # of a container that is started again it may be there
     lower = ":".join(reversed(_within_reach(lowers)))
     options = f"lowerdir={lower},upperdir={upper},workdir={work}" + (",squash_to_root" if squash else "")
     actions: list[tuple[int, int, str, int, int]] = [

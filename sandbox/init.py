@@ -69,10 +69,10 @@ class Init(Process):
         linux_rare.unreachable_route(network, prefix)
 
     def root(self, slot: int, attributes: int) -> None:
-        """Attach the root file system in this mount namespace; `root` is a folder the keeper made for it."""
+        """Attach the root file system in this mount namespace, on the container's folder: all that is needed of it is open."""
         mounts.restrict(self.slots[slot], attributes, subject="/")
-        point = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        linux.move_mount(self.slots[slot], point, "root")
+        point = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        linux.move_mount(self.slots[slot], point, "/")
         os.close(point)
         self.root_fd = self.slots[slot]
 

@@ -127,7 +127,6 @@ class Keeper(Parent):
                 linux.prctl(linux.PR_SET_DUMPABLE, 1)
             linux.prctl(linux.PR_SET_PDEATHSIG, SIGKILL)
         try:
-            self._make_root()
             for verb, *arguments in plan["build"]:
                 getattr(self.sources, verb)(*arguments)
             if self._look_up_user():
@@ -199,14 +198,6 @@ class Keeper(Parent):
         at = next(number for number, step in enumerate(steps) if step[0] == "umask")
         hard = linux.prlimit(linux.RLIMIT_NOFILE)[1]
         return [*steps[:at], ("rlimit", linux.RLIMIT_NOFILE, self.descriptors, hard), *steps[at:]]
-
-    @staticmethod
-    def _make_root() -> None:
-        """Where the root file system is mounted; a container that is started again may have one."""
-        try:
-            os.mkdir("root", 0o700)
-        except FileExistsError:
-            pass
 
     def _await_go(self) -> bool:
         """False when the cli could not map the ids, or died.  With limits the descriptors of the group come before."""

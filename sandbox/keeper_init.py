@@ -36,7 +36,6 @@ class Parent(Vigil):
         self.root = -1
         self.running_since = 0.0
         self.out_of_memory: dict[str, Any] | None = None  # what the kernel ended for want of memory
-        self.caller = os.getuid()
         self.isolation: dict[str, Any] = {}
         self.own_pids = any(n == {"type": "pid"} for n in spec["linux"]["namespaces"])
         self.host_pids = not any(n["type"] == "pid" for n in spec["linux"]["namespaces"])
@@ -181,7 +180,7 @@ class Parent(Vigil):
         return (
             self.lasting
             # Later our code may be out of reach, see `_import`,
-            or outside != self.caller
+            or outside != self.container.caller
             or self.annotations["dev.sbx.storage"].startswith("fuse-overlayfs")
             # and so are the namespaces of an init that stays ours.
             or self.annotations.get("dev.sbx.init") == "reaper"

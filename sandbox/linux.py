@@ -97,6 +97,12 @@ class c_long(_SimpleCData):  # type: ignore[type-arg]  # generic in the stubs on
     _type_ = "l"
 
 
+class _Argument(_SimpleCData):  # type: ignore[type-arg]
+    """C's void *, as wide as long: an int, the address of bytes, or None for NULL."""
+
+    _type_ = "P"
+
+
 class _Syscall(CFuncPtr):
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_PYTHONAPI | FUNCFLAG_USE_ERRNO  # PYTHONAPI: the GIL stays held, see `clone`
     _restype_ = c_long
@@ -108,10 +114,16 @@ class _Library:
     _handle = dlopen(None, 0)  # type: ignore[arg-type]  # the stubs do not know about NULL
 
 
-_syscall: "Any" = _Syscall(("syscall", _Library))  # type: ignore[arg-type]
+def _with_arguments(count: int) -> "Any":
+    function: Any = _Syscall(("syscall", _Library))  # type: ignore[arg-type]
+    function.argtypes = (c_long, *[_Argument] * count)
+    return function
 
 
-def syscall(name: str, *args: "int | bytes | bytearray | None", subject: str = "") -> int:
+_syscall = [_with_arguments(count) for count in range(7)]
+
+
+def syscall(name: str, *args: "int | bytes | None", subject: str = "") -> int:
     """System call `name`; ints, bytes (their address) and None (NULL) as arguments.
 
     Raises OSError(errno, strerror, subject or name) when it fails, ENOSYS for a name without a number here.
@@ -119,7 +131,7 @@ def syscall(name: str, *args: "int | bytes | bytearray | None", subject: str = "
     number = NR.get(name)
     if number is None:
         raise OSError(38, os.strerror(38), f"{name} on {MACHINE}")
-    result: int = _syscall(number, *[c_long(a) if isinstance(a, int) else a for a in args])
+    result: int = _syscall[len(args)](number, *args)
     if result == -1:
         error = get_errno()
         raise OSError(error, os.strerror(error), subject or name)
@@ -292,7 +304,7 @@ def send_descriptor(channel: int, record: bytes, fd: int) -> None:
 
 def receive_descriptor(channel: int) -> tuple[bytes, int]:
     """(next record, descriptor that came with it or -1); as `receive` at the end.  For records of at most 64 KiB."""
-    buffer, control = bytes(bytearray(1 << 16)), bytes(bytearray(24))  # of our own for the kernel to fill
+    buffer, control = bytes(1 << 16), bytes(bytearray(24))  # of our own for the kernel to fill
     part = packed((address(buffer), 8), (len(buffer), 8))
     while True:
         fields = ((0, 8), (0, 8), (address(part), 8), (1, 8), (address(control), 8), (len(control), 8), (0, 8))

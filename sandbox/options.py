@@ -45,7 +45,7 @@ class Option:
         self.default = default
         self.hidden = hidden or later
         self.later = later
-        self.dest = next(flag for flag in self.flags if flag[:2] == "--")[2:].replace("-", "_")
+        self.dest = flags[flags.index("--") + 2 :].partition(" ")[0].replace("-", "_")
 
     def postponed(self) -> "Option":
         """This option for a verb that does not read it yet."""

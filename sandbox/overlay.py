@@ -76,6 +76,7 @@ def mount_by_option_string(lowers: list[str], upper: str, work: str, *, volatile
     So 500 layers go by short names: symlinks `0`, `1`, ... in a folder that is the working directory meanwhile.
     """
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.makedirs("root", 0o700, exist_ok=True)
     os.mkdir("l", 0o700)
     os.chdir("l")
     try:

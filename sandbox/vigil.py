@@ -31,6 +31,7 @@ SIGHUP, SIGKILL, SIGSYS = 1, 9, 31
 _OF_TERMINALS = (1, 2, 3, 13, 15)
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
+_SOON = 0.004  # seconds until others find a container that nobody has to find before
 _DAY = 86400.0  # poll(2) counts milliseconds in an int
 
 
@@ -76,6 +77,7 @@ class Vigil:
 
     def wait(self) -> int:
         """Until the payload ends: pass signals and terminal bytes on, watch the clock and the helpers."""
+        gc.freeze()  # what is there stays; looking at it once would make a copy of all memory that we share with the cli (1 ms)
         gc.enable()
         read, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
@@ -90,12 +92,19 @@ class Vigil:
         seconds = float(self.annotations.get("dev.sbx.timeout", "0"))
         deadline = time.monotonic() + seconds if seconds else 0.0
         self._reap()  # whoever ended before the handler stood
-        if self.status is None and not self.control:
-            self.open_to_others()
+        # Most throw-away commands that end at once are gone by then, and nobody else ever asks.
+        opened = bool(self.control)
+        opening = time.monotonic() + _SOON
         while self.status is None or self._shows() or (self.control and self.control.awaited):
             self._watch(poll)
-            left = max(0, int(min(deadline - time.monotonic(), _DAY) * 1000) + 1) if deadline else None
+            first = deadline if opened else min(deadline or opening, opening)
+            left = max(0, int(min(first - time.monotonic(), _DAY) * 1000) + 1) if first else None
             events = poll.poll(left)
+            if not opened and time.monotonic() >= opening:
+                opened = True
+                self._reap()
+                if self.status is None:
+                    self.open_to_others()
             if deadline and time.monotonic() >= deadline:
                 if self.status is not None:
                     break

@@ -20,7 +20,7 @@ class Known(containers.Container):
     def __init__(self, known: state.Known, lock: int) -> None:
         self.id, self.parent, self.directory = known.id, known.parent, known.directory
         self.maps, self.about = known.about["maps"], known.about
-        self.name = str(known.about.get("name", ""))
+        self.name, self.caller = str(known.about.get("name", "")), os.getuid()
         self.refused, self.isolation, self.reason, self.pidfile = [], {}, "", ""
         self.lock = lock
 

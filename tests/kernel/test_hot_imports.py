@@ -22,7 +22,7 @@ os posix posixpath stat time winreg zipimport
 # A launch by the kernel's overlay, everything in the caches.
 RUN = """
 _ctypes _signal _socket fcntl gc marshal select time
-sandbox sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.compose_mounts
+sandbox sandbox.bundle sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.compose_mounts
 sandbox.containers sandbox.control sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.idmap sandbox.init
 sandbox.init_process sandbox.join sandbox.keeper sandbox.keeper_init sandbox.launch sandbox.linux sandbox.mounts
 sandbox.options sandbox.options_run sandbox.overlay sandbox.paths sandbox.plan sandbox.profiles sandbox.refusals

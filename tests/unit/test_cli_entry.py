@@ -232,4 +232,4 @@ def test_what_a_hot_verb_imports_on_the_way_to_its_module(stub: Run) -> None:
     )
     more = set(done.stdout.split()) - set(bare.stdout.split())
     own = {f"sandbox.{name}" for name in ("entry", "errors", "options", "options_run")}
-    assert more == {"gc", "sandbox", "stub", *own}
+    assert more == {"sandbox", "sandbox.bundle", "stub", *own}

@@ -1,0 +1,45 @@
+"""Write the file that a hot verb's modules are loaded from at once: see sandbox/bundle.py.  (cold)"""
+
+import importlib
+import marshal
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
+from types import ModuleType
+
+from sandbox import bundle
+
+
+def write(verb: str) -> None:
+    """For `verb` of bundle.VERBS; imports all that it needs anew, so this is for a process that ends after it."""
+    # Times first: a source that changes meanwhile does not match later.
+    sources = [name for name in os.listdir(bundle.FOLDER) if name.endswith(".py")]
+    times = {entry[0]: entry for entry in bundle.stamp(sources)}
+    modules: bundle.Modules = []
+    original = SourceFileLoader.exec_module
+
+    def exec_module(loader: SourceFileLoader, module: ModuleType) -> None:
+        original(loader, module)
+        package, _, name = module.__name__.rpartition(".")
+        code = loader.get_code(module.__name__)
+        if package == "sandbox" and name != "bundle" and code:
+            # In the order in which they are ready: each comes after what it needs.
+            modules.append((name, os.path.basename(loader.path), code))
+
+    SourceFileLoader.exec_module = exec_module  # type: ignore[assignment,method-assign]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
+        del sys.modules[name]
+    for name in bundle.VERBS[verb]:
+        importlib.import_module(f"sandbox.{name}")
+    record = (MAGIC_NUMBER, [times[source] for _, source, _ in modules], modules)
+    fresh = f"{bundle.path(verb)}.{os.getpid()}"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        with open(fd, "wb") as file:
+            os.fchmod(fd, os.stat(bundle.__file__).st_mode & 0o444 | 0o200)
+            marshal.dump(record, file)
+        os.rename(fresh, bundle.path(verb))
+    except OSError:
+        os.unlink(fresh)
+        raise
