@@ -4,6 +4,7 @@
 @pytest.mark.slow, @pytest.mark.root, @pytest.mark.limit(seconds)
 SBX_MUST_WORK=overlay,slirp                 a missing one of these fails the test instead of skipping it
 SBX_LAUNCHER=/path/to/sbx                   another launcher than the one next to this Python
+SBX_TEST_SLOWER=5                           time limits are that much longer: on an emulated machine
 """
 
 import contextlib
@@ -22,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import images
 from images import Images
-from support import Sbx, clean_environment, descendants, launcher_path, leftovers, mount_points, runtime_entries
+from support import SLOWER, Sbx, clean_environment, descendants, launcher_path, leftovers, mount_points, runtime_entries
 
 from sandbox import linux
 from sandbox.doctor.probe import MISSING, Row
@@ -43,6 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     # Whatever a test leaves running becomes our child, so that `no_leftovers` sees it and nothing outlives us.
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    if SLOWER > 1:
+        try:
+            from hypothesis import settings
+        except ImportError:
+            return
+        settings.register_profile("slower", deadline=None, max_examples=20)
+        settings.load_profile("slower")
 
 
 _rows: dict[str, Row] = {}
@@ -95,6 +103,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Nothing hangs: a test that takes too long fails, and the next one runs."""
     mark = item.get_closest_marker("limit")
     seconds = mark.args[0] if mark else LIMIT * (5 if item.get_closest_marker("slow") else 1)
+    seconds = round(seconds * SLOWER)
 
     def too_long(number: int, frame: FrameType | None) -> None:
         signal.alarm(10)  # for what follows: fixtures that are taken down

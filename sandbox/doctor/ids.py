@@ -10,7 +10,7 @@ import subprocess
 from sandbox import idmap, linux, userns
 from sandbox.doctor import inside
 from sandbox.doctor.packages import as_root, install
-from sandbox.doctor.probe import MISSING, WEAKER, WORKS, Refused, Scratch, Verdict
+from sandbox.doctor.probe import DEADLINE, MISSING, WEAKER, WORKS, Refused, Scratch, Verdict
 from sandbox.errors import ENOSPC, SandboxError
 
 ENOUGH = 65536  # what images and useradd(8) count on
@@ -140,7 +140,7 @@ def id_maps(scratch: Scratch) -> Verdict:
 def _map(pid: int, kind: str, entries: list[tuple[int, int, int]]) -> None:
     program = f"new{kind}map"
     arguments = [userns.find(program), str(pid), *(str(number) for entry in entries for number in entry)]
-    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=2, check=False)
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=0.8 * DEADLINE, check=False)
     if done.returncode:
         said = (done.stderr.decode("utf-8", "replace").strip().split("\n") or [""])[-1]
         cause, fix = _why_no_map(program, entries)

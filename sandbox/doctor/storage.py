@@ -141,7 +141,9 @@ def open_tun() -> None:
 
 
 def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=1, check=False)
+    done = subprocess.run(
+        [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=0.4 * DEADLINE, check=False
+    )
     for line in done.stdout.decode("utf-8", "replace").split("\n"):
         if line.startswith("fuse-overlayfs"):
             return line.split()[-1]
