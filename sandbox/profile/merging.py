@@ -125,8 +125,11 @@ def _plain(key: str, base: dict[str, Any], value: Any, weaker: Callable[[str, st
     elif key == "filesystem.tmpfs":
         _memory(before or (), value, weaker)
         return tuple(dict.fromkeys((*(before or ()), *value)))
+    elif key == "test":  # what the file wants refused, it need not want allowed for its base's sake
+        refused = [wish["deny"] for wish in value if "deny" in wish]
+        return (*(wish for wish in before or () if wish.get("allow") not in refused), *value)
     elif merge == GROW:
-        return tuple(dict.fromkeys((*(before or ()), *value))) if key != "test" else (*(before or ()), *value)
+        return tuple(dict.fromkeys((*(before or ()), *value)))
     elif merge == WITHIN:
         more = [path for path in value if before is not None and not any(is_below(path, above) for above in before)]
         if more:

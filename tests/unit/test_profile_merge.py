@@ -77,6 +77,13 @@ def test_F04_weakening_takes_a_word(folder: Path, text: str, key: str, line: int
     load.effective(put(folder, "mine", f"allow_weaken = true\n{head}{text}\n"))
 
 
+def test_what_a_file_refuses_need_not_be_allowed_for_its_bases_sake(folder: Path) -> None:
+    text = 'extends = "ci-build"\n[seccomp]\ndeny = ["ptrace"]\n[[test]]\ndeny = "call ptrace"\n[[test]]\nallow = "read ~/.ssh/id_rsa"\n'
+    wishes = load.effective(put(folder, "mine", text))[0].settings["test"]
+    assert [wish for wish in wishes if "call ptrace" in wish.values()] == [{"deny": "call ptrace"}]
+    assert {"deny": "read ~/.ssh/id_rsa"} in wishes  # what the base refuses stays a wish
+
+
 LIMITS = """extends = "default"
 [namespaces]
 user = "nomap"
