@@ -1,4 +1,7 @@
-"""Write the file that a hot verb's modules are loaded from at once: see sandbox/bundle.py.  (cold)"""
+"""Write the file that a hot verb's modules are loaded from at once: see sandbox/bundle.py.  (cold)
+
+`python3 -Im sandbox.cli.bundle` writes all of them, for who installs sbx where its users can not write.
+"""
 
 import importlib
 import marshal
@@ -28,10 +31,13 @@ def write(verb: str) -> None:
             modules.append((name, os.path.basename(loader.path), code))
 
     SourceFileLoader.exec_module = exec_module  # type: ignore[assignment,method-assign]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
-        del sys.modules[name]
-    for name in bundle.VERBS[verb]:
-        importlib.import_module(f"sandbox.{name}")
+    try:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
+            del sys.modules[name]
+        for name in bundle.VERBS[verb]:
+            importlib.import_module(f"sandbox.{name}")
+    finally:
+        SourceFileLoader.exec_module = original  # type: ignore[method-assign]
     record = (MAGIC_NUMBER, [times[source] for _, source, _ in modules], modules)
     fresh = f"{bundle.path(verb)}.{os.getpid()}"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -43,3 +49,8 @@ def write(verb: str) -> None:
     except OSError:
         os.unlink(fresh)
         raise
+
+
+if __name__ == "__main__":
+    for word in bundle.VERBS:
+        write(word)
