@@ -1,4 +1,4 @@
-"""Compiled seccomp filters, read on paper: what one answers, and its form that tells the keeper of refusals.  (core, hot)
+"""Compiled seccomp filters, read on paper: what one answers, and its forms that tell the keeper of calls.  (core, hot)
 
 Only the instructions that seccomp(2) accepts and libseccomp writes.
 """
@@ -6,10 +6,31 @@ Only the instructions that seccomp(2) accepts and libseccomp writes.
 from sandbox import linux
 from sandbox.errors import ENOSYS, SandboxError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Ranges = Sequence[tuple[int, int]]
+
 RET_ERRNO, RET_ALLOW = 0x0005_0000, 0x7FFF_0000
 _RETURN = 0x06
 _KILLING = (0x8000_0000, 0x0000_0000, 0x0003_0000)  # SECCOMP_RET_KILL_PROCESS, _KILL_THREAD, _TRAP
 _NO_ARGS = (0,) * 6
+_NOBODY = 0xFFFFFFFF  # -1: this id is left as it is
+_MOST_RANGES = 20  # of ids, that are looked at: jumps count 255 instructions
+# Calls by their numbers, and which of their arguments are user and group ids.  One that is not mapped is no id here, and
+# the call fails with EINVAL.
+_BY_IDS: "dict[str, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]]" = {
+    "x86_64": {
+        92: ((1,), (2,)), 93: ((1,), (2,)), 94: ((1,), (2,)),  # chown, fchown, lchown
+        105: ((0,), ()), 106: ((), (0,)), 113: ((0, 1), ()), 114: ((), (0, 1)),  # setuid, setgid, setreuid, setregid
+        117: ((0, 1, 2), ()), 119: ((), (0, 1, 2)), 260: ((2,), (3,)),  # setresuid, setresgid, fchownat
+    },
+    "aarch64": {
+        54: ((2,), (3,)), 55: ((1,), (2,)), 143: ((), (0, 1)), 144: ((), (0,)), 145: ((0, 1), ()), 146: ((0,), ()),
+        147: ((0, 1, 2), ()), 149: ((), (0, 1, 2)),
+    },
+}  # fmt: skip
 
 
 def answer(program: bytes, number: int, args: "tuple[int, ...]" = _NO_ARGS, arch: int = 0) -> int:
@@ -80,24 +101,88 @@ def kills(program: bytes) -> bool:
     return any(int.from_bytes(one[4:], "little") & 0xFFFF0000 in _KILLING for one in returned)
 
 
-def telling(program: bytes) -> bytes:
+def telling(program: bytes, users: "Ranges" = (), groups: "Ranges" = ()) -> bytes:
     """`program` with a notification in place of each refusal; b"" when there is none, or the init could not hand it over.
 
-    ENOSYS is no refusal: it says that the kernel is older, and programs ask often.
+    ENOSYS is no refusal: it says that the kernel is older, and programs ask often.  `users` and `groups` are the ids that
+    are mapped, (first, count): who listens is told of calls with others too, which `program` allows and which fail.
     """
     if answer(program, linux.NR["sendmsg"]) != RET_ALLOW:
         return b""
     made = bytearray(program)
     notify = linux.SECCOMP_RET_USER_NOTIF.to_bytes(4, "little")
-    found = False
+    found, plain = False, True
     at = program.find(b"\x06\0\0\0")
     while at >= 0:
-        k = int.from_bytes(program[at + 4 : at + 8], "little")
-        if at % 8 == 0 and k & 0xFFFF0000 == RET_ERRNO and k & 0xFFFF not in (0, ENOSYS):
-            made[at + 4 : at + 8] = notify
-            found = True
+        if at % 8 == 0:
+            k = int.from_bytes(program[at + 4 : at + 8], "little")
+            if k & 0xFFFF0000 == RET_ERRNO:
+                if k & 0xFFFF not in (0, ENOSYS):
+                    made[at + 4 : at + 8] = notify
+                    found = True
+            elif k != RET_ALLOW:
+                plain = False  # it kills, logs or traces, and what is told of does nothing of that
         at = program.find(b"\x06\0\0\0", at + 1)
-    return bytes(made) if found else b""
+    return (_strangers(users, groups) if plain else b"") + bytes(made) if found else b""
+
+
+def ids(number: int, args: "tuple[int, ...]") -> "tuple[int, ...]":
+    """The ids that a call is about, each once, users before groups; () for a call about none."""
+    users, groups = _BY_IDS.get(linux.MACHINE, {}).get(number, ((), ()))
+    found = dict.fromkeys(args[index] & _NOBODY for index in (*users, *groups))
+    return tuple(number for number in found if number != _NOBODY)
+
+
+def _strangers(users: "Ranges", groups: "Ranges") -> bytes:
+    """What goes in front of a program: it tells of calls with ids that are not mapped, and passes over all others."""
+    calls = _BY_IDS.get(linux.MACHINE, {})
+    if not calls or not users or not groups or len(users) + len(groups) > _MOST_RANGES:
+        return b""
+    by_users, by_groups = _tell(users), _tell(groups)
+    # The low half of an argument is all that the kernel looks at.
+    loads = [_instruction(0x20, 16 + 8 * index) for index in range(4)]
+    blocks = {
+        kinds: b"".join([loads[n] + by_users for n in kinds[0]] + [loads[n] + by_groups for n in kinds[1]])
+        for kinds in calls.values()
+    }
+    # Behind the dispatch the blocks, each of which ends with a jump to the program; where they begin, in instructions.
+    size = sum(len(block) // 8 + 1 for block in blocks.values())
+    body, starts = b"", {}
+    for kinds, block in blocks.items():
+        starts[kinds] = len(body) // 8
+        body += block
+        body += _instruction(0x05, size - len(body) // 8 - 1)
+    rest = len(calls) + 1 + size
+    if rest > 250:
+        return b""
+    ahead = [
+        _instruction(0x20, 4),
+        _instruction(0x15, linux.AUDIT_ARCH[linux.MACHINE], 0, rest + 3),
+        _instruction(0x20, 0),
+        _instruction(0x35, min(calls), 0, rest + 1),
+        _instruction(0x25, max(calls), rest, 0),
+    ]
+    for place, (number, kinds) in enumerate(calls.items()):
+        ahead.append(_instruction(0x15, number, starts[kinds] + len(calls) - place, 0))
+    return b"".join([*ahead, _instruction(0x05, size), body])
+
+
+def _tell(mapped: "Ranges") -> bytes:
+    """Tell, when what is loaded is neither in one of the ranges nor -1; else go on behind these instructions."""
+    tests: list[tuple[int, bool]] = []  # compared with what, whether it is the end of a range
+    for first, count in sorted(mapped):
+        if tests and tests[-1][0] == first:
+            tests.pop()  # it goes on where the last one ends
+        else:
+            tests.append((first, False))
+        tests.append((min(first + count, _NOBODY), True))
+    tests = [test for test in tests if test != (0, False)]
+    made = [_instruction(0x15, _NOBODY, len(tests) + 1, 0)]
+    for place, (number, end) in enumerate(tests):
+        left = len(tests) - place  # instructions from behind this one to behind the notification
+        # In a range, which is behind its beginning and before its end: go on.  Before it and behind the last one: tell.
+        made.append(_instruction(0x35, number, 0, left if end else left - 1))
+    return b"".join([*made, _instruction(_RETURN, linux.SECCOMP_RET_USER_NOTIF)])
 
 
 def observing(program: bytes, quiet: "tuple[int, ...]") -> bytes:
@@ -128,4 +213,4 @@ def observing(program: bytes, quiet: "tuple[int, ...]") -> bytes:
 
 def _instruction(code: int, k: int, true: int = 0, false: int = 0) -> bytes:
     """struct sock_filter"""
-    return code.to_bytes(2, "little") + bytes((true, false)) + k.to_bytes(4, "little")
+    return (code | true << 16 | false << 24 | k << 32).to_bytes(8, "little")

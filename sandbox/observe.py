@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Step = tuple[Any, ...]
 
-_CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 # SECCOMP_IOCTL_NOTIF_SET_FLAGS (Linux 6.6), SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP: the caller runs where we ran
 _SET_FLAGS, _SYNC_WAKE_UP = 0x40082104, 1
 _AT_ONCE = 64  # calls that are answered before the keeper looks after something else
@@ -113,7 +112,7 @@ class Observer(refusals.Refusals):
                 pass  # something of the task went away while we looked
         elif name == "execve":
             self._reader.asked_to_execute(pid)
-        if not self._reply(fd, told, 0, _CONTINUE) or not self._started:
+        if not self._reply(fd, told, 0, refusals.CONTINUE) or not self._started:
             return  # it was killed meanwhile, and its number may be another's; or it was the init's own
         self._calls[number] = self._calls.get(number, 0) + 1
         for fact in found:

@@ -202,17 +202,24 @@ def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> Non
         # Without no_new_privs loading a filter takes CAP_SYS_ADMIN: leaving uid 0 made it ineffective, the next step
         # gives it up.
         init.append(("effective",))
-        init.append(("seccomp", bpf, filters.telling(bpf), filters.witness(bpf)))
+        init.append(_filter(spec, bpf))
     init.append(("capabilities", *(caps.mask(sets.get(name, ())) for name in caps.SETS[1:])))
     if process["noNewPrivileges"]:
         init.append(("no_new_privs",))
     init.append(("close_fds", tuple(int(fd) for fd in annotations.get("dev.sbx.fds", "").split(",") if fd)))
     if bpf and process["noNewPrivileges"]:
-        init.append(("seccomp", bpf, filters.telling(bpf), filters.witness(bpf)))
+        init.append(_filter(spec, bpf))
     if annotations.get("dev.sbx.init") == "pause":
         init.append(("pause",))
     else:
         init.append(("execute", tuple(process["args"]), tuple(process["env"])))
+
+
+def _filter(spec: "dict[str, Any]", bpf: bytes) -> "Step":
+    users, groups = (
+        [(e["containerID"], e["size"]) for e in spec["linux"][f"{kind}Mappings"]] for kind in ("uid", "gid")
+    )
+    return ("seccomp", bpf, filters.telling(bpf, users, groups), filters.witness(bpf))
 
 
 def _allows_user_namespace(bpf: bytes) -> bool:

@@ -1,4 +1,5 @@
-"""Calls that the filter refuses, as the kernel tells of them: each is answered with its errno, counted, never allowed.
+"""Calls that the filter refuses, as the kernel tells of them: each is answered with its errno, counted, never allowed; and
+calls that it allows and that fail, because they are about ids that are not mapped.
   (launch, hot)
 
 The init loads the filter with notifications in place of refusals (filters.py) and hands the listener to the keeper.  A
@@ -9,12 +10,13 @@ import os
 import select
 
 from sandbox import filters, linux, mounts
-from sandbox.errors import EINTR, ENOENT, EPERM
+from sandbox.errors import EINTR, ENOENT, ENOSYS, EPERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 _KINDS = 100  # of refusals that are told apart; a payload must not fill our memory
 
 
@@ -25,7 +27,7 @@ class Refusals:
         self._program = program
         self._listeners: list[int] = []
         self._watched: list[int] = []
-        # (call, errno, program's name) -> [how often, pid inside, first arguments]
+        # (call, errno, program's name) -> [how often, pid inside, first arguments]; errno 0 for ids: they are the arguments
         self._seen: dict[tuple[int, int, str], list[Any]] = {}
         self.more = 0  # refusals of kinds beyond the hundred
         self._proc = -1
@@ -83,8 +85,14 @@ class Refusals:
             return
         pid, number, args, arch = call(told)
         value = filters.answer(self._program, number, args, arch)
+        if value == filters.RET_ALLOW:
+            # Allowed, whatever we say, and told of for its ids: the kernel goes on, and finds that they are none.
+            self._count(number, 0, pid, filters.ids(number, args))
+            self._reply(fd, told, 0, CONTINUE)
+            return
         errno = value & 0xFFFF if value & 0xFFFF0000 == filters.RET_ERRNO else EPERM
-        self._count(number, errno, pid, args)
+        if errno != ENOSYS:  # which says that the kernel is older, and is no refusal
+            self._count(number, errno, pid, args)
         self._reply(fd, told, errno)
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""Refused calls, as the keeper counted them, in words: which rule it was, and what to add if they were meant.  (cold)"""
+"""Refused calls, as the keeper counted them, in words: which rule it was, and what to add if they were meant; and calls
+that failed by the id map.  (cold)"""
 
 import errno
 import os
@@ -10,19 +11,28 @@ from sandbox.profile import calls, load, patterns
 from sandbox.profile.groups import GROUPS
 from sandbox.profile.policy import Policy, Rule
 
+_UNMAPPED = "not all of them are mapped; --userns, --uidmap and /etc/subuid say which are"
 _SHOWN = 20  # lines; the report has them all
 
 
 def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     """One dict for each kind of refusal in `records` (see refusals.py): {call, errno, count, process, pid, args, rule, advice}.
 
-    `rule` is FILE:LINE of a profile, or the JSON profile's path.
+    `rule` is FILE:LINE of a profile, or the JSON profile's path; "" where no rule but the id map is why: `args` are the ids then.
     """
     names = {number: name for name, number in calls.table(calls.machine()).items()}
     path, policy = _policy(profile, seccomp)
     found = []
     for number, code, process, count, pid, args in records:
         name = names.get(number, f"call {number}")
+        if not code:
+            found.append(
+                {
+                    "call": name, "errno": "EINVAL", "count": count, "process": process, "pid": pid, "args": list(args),
+                    "rule": "", "advice": _UNMAPPED,
+                }
+            )  # fmt: skip
+            continue
         rule = _rule(policy, name, tuple(args)) if policy else None
         alone = policy is not None and len(policy.rows.get(name, ())) < 2
         found.append(
@@ -42,6 +52,8 @@ def lines(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[st
         times = f"{row['count']}x " if row["count"] > 1 else ""
         who = f"{row['process']}, pid {row['pid']}" if row["process"] else "a process that ended"
         line = f"refused {times}{row['call']} by {os.path.basename(row['rule'])} ({who}): {row['advice']}"
+        if not row["rule"]:
+            line = f"failed {times}{row['call']} with ids {':'.join(map(str, row['args']))} ({who}): {row['advice']}"
         made.append(printable(line))
     if len(records) > _SHOWN:
         made.append(f"refused {len(records) - _SHOWN} more kinds of calls; --report has all")

@@ -187,3 +187,43 @@ def test_ended_by_the_filter(sbx, tmp_path):
 def test_what_was_sent_needs_no_reason(sbx):
     done = sbx("run", "--rm", "--timeout", "0.3", "host:", "sleep", "10")
     assert (done.returncode, done.stderr) == (124, "")
+
+
+# -- ids that are not mapped --
+
+CHOWN = "cd /tmp; touch f; chown 4000000:5 f; chown 0:4000000 f; chown -h 4000001 f; chown 0:0 f; exit 3"
+
+
+@pytest.mark.parametrize("options", [[], ["--init"], ["--userns", "single"], ["--userns", "keep-id"]], ids=str)
+def test_ids_that_are_not_mapped_are_told(box, options):
+    """The kernel says EINVAL as ever; who looks for a wrong argument would look for long."""
+    done = box(CHOWN, *options)
+    assert (done.returncode, done.stderr.count("Invalid argument")) == (3, 3)
+    told = [line for line in done.stderr.splitlines() if line.startswith("sbx: ")]
+    assert told[0].startswith("sbx: failed ") and "x chown with ids 4000000:5 (chown, pid " in told[0]
+    assert told[0].endswith("): not all of them are mapped; --userns, --uidmap and /etc/subuid say which are")
+
+
+def test_ids_that_are_mapped_say_nothing(box):
+    done = box("touch f; chown 0:0 f; chown 65536:1 f; chown :7 f; chown 7 f; su nobody -s /bin/true; true")
+    assert "failed" not in done.stderr
+
+
+def test_ids_in_the_report(box, tmp_path):
+    path = tmp_path / "report.json"
+    box("chown 4000000 /tmp", "--report", str(path), "-q")
+    (row,) = json.loads(path.read_text())["refused"]
+    assert (row["errno"], row["count"], row["args"], row["rule"]) == ("EINVAL", 1, [4000000, 0], "")
+
+
+def test_ids_of_a_further_process(own_box, no_leftovers):
+    """exec loads the same filter; what it did is told with the rest, at the end."""
+    own_box("sleep 100", "-d", "--name", "c")
+    try:
+        done = own_box.sbx("exec", "c", "chown", "4000000", "/tmp")
+        assert (done.returncode, done.stderr) == (1, "chown: /tmp: Invalid argument\n")
+        own_box.sbx("stop", "-t", "0", "c")
+        (row,) = json.loads(own_box.sbx("inspect", "c").stdout)[0]["Sbx"]["Refused"]
+        assert row[1] == 0 and row[-1] == [4000000, 0]
+    finally:
+        own_box.sbx("rm", "-f", "c")
