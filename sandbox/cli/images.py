@@ -101,8 +101,6 @@ def _chosen(opts: dict[str, Any], operands: list[str]) -> list[Row]:
     if known:
         named = [{**row, "names": names} for row in rows if (names := known.names(row))]
         rows = named or [row for row in rows if known.by_id(row)]
-    elif not (opts["all"] or test):
-        rows = [row for row in rows if row["names"]]
     return _sorted(rows, opts["sort"])
 
 

@@ -116,7 +116,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.images:main", "List the images of the store.", group="Images",
         options=group(
             "Output",
-            Option("-a --all", FLAG, "", "Show images without a name too."),
+            Option("-a --all", FLAG, "", "Accepted: intermediate images, which it stands for, are not kept here."),
             Option("-q --quiet", FLAG, "", "Print ids only."),
             Option("--json", FLAG, "", "Print JSON."),
             Option("--format", VALUE, "TEMPLATE", "`json`, or a template such as {{.Repository}}:{{.Tag}}."),
