@@ -1,6 +1,6 @@
 """Bit patterns against the plain meaning of the comparisons, on widths small enough to try every value."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sandbox.profile import patterns
 from sandbox.profile.patterns import ANYTHING, Pattern
@@ -65,6 +65,7 @@ def test_merge_keeps_the_set(some: list[Pattern]) -> None:
     assert len(merged) <= len(some)
 
 
+@settings(deadline=None)  # how long it takes says what else the machine does
 @given(st.lists(st.lists(small_patterns(), max_size=3), max_size=4))
 def test_in_order_gives_each_value_to_the_first_row_that_matches(rows: list[list[Pattern]]) -> None:
     left = patterns.in_order(rows)
