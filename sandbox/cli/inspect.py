@@ -33,6 +33,16 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     return code
 
 
+def container(opts: dict[str, Any], operands: list[str]) -> int:
+    """`sbx container inspect`: of containers only."""
+    return main({**opts, "type": "container"}, operands)
+
+
+def image(opts: dict[str, Any], operands: list[str]) -> int:
+    """`sbx image inspect`: of images only."""
+    return main({**opts, "type": "image", "size": False, "latest": False}, operands)
+
+
 def _document(name: str, kind: str, *, size: bool) -> dict[str, Any]:
     """Of the container of that name, else of the image."""
     if kind != "image":

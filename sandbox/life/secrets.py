@@ -47,7 +47,7 @@ def create(name: str, data: bytes, labels: dict[str, str], *, replace: bool) -> 
     paths.private_directory(paths.store())
     paths.private_directory(parent())
     if os.path.exists(f"{parent()}/{name}") and not replace:
-        raise SandboxError("create secret", name, EEXIST, "a secret of that name is there", "--replace replaces it")
+        raise SandboxError("create secret", name, EEXIST, f"{name}: secret name in use", "--replace replaces it")
     record = {"name": name, "id": os.urandom(13).hex()[:25], "created": time.time(), "labels": labels, "data": data}
     folder = os.open(parent(), _FOLDER)
     before = os.umask(0o077)
@@ -75,7 +75,8 @@ def find(word: str) -> dict[str, Any]:
     for record in everything():
         if word in (record["name"], record["id"]):
             return record
-    raise SandboxError("find secret", word, ENOENT, "no such secret", hint="`sbx secret ls` lists them")
+    detail = f'no secret with name or id "{word}": no such secret'
+    raise SandboxError("find secret", word, ENOENT, detail, hint="`sbx secret ls` lists them")
 
 
 def remove(word: str) -> None:

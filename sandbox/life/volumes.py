@@ -61,10 +61,11 @@ def _all() -> list[Volume]:
 
 
 def find(name: str) -> Volume:
-    """The volume of that name; SandboxError "find volume", with podman's code."""
+    """The volume of that name; SandboxError "find volume"."""
     about = state.read(f"{parent()}/{name}", "about") if name and "/" not in name and name[0] != "." else None
     if about is None:
-        raise SandboxError("find volume", name, ENOENT, "no such volume", hint="`sbx volume ls` lists them", code=1)
+        detail = f'no volume with name "{name}" found: no such volume'
+        raise SandboxError("find volume", name, ENOENT, detail, hint="`sbx volume ls` lists them")
     return Volume(name, about)
 
 
@@ -86,7 +87,9 @@ def create(name: str, labels: dict[str, str], *, ignore: bool) -> None:
         _make(name, idmap.resolve(), {"labels": labels})
     except FileExistsError:
         if not ignore:
-            raise SandboxError("create volume", name, EEXIST, "a volume of that name is there") from None
+            raise SandboxError(
+                "create volume", name, EEXIST, f"volume with name {name} already exists: volume already exists"
+            ) from None
 
 
 def _make(name: str, maps: dict[str, Any], more: dict[str, Any], tries: int = 20) -> None:
@@ -175,12 +178,15 @@ def remove(volume: Volume, patience: float = _PATIENCE) -> None:
     users = [known for known in volume.users() if not known.gone]
     if users:
         raise SandboxError(
-            "remove volume", volume.name, detail="it is used by " + ", ".join(known.id[:12] for known in users), code=2,
-            hint="remove the container first, or --force",
+            "remove volume", volume.name, hint="remove the container first, or --force", code=2,
+            detail=f"it is being used by the following container(s): {', '.join(known.id[:12] for known in users)}: "
+            "volume is being used",
         )  # fmt: skip
     with _alone(volume.name, patience) as alone:
         if not alone:
-            raise SandboxError("remove volume", volume.name, detail="a running container uses it", code=2)
+            raise SandboxError(
+                "remove volume", volume.name, detail="a running container uses it: volume is being used", code=2
+            )
         doomed = f".old-{os.urandom(8).hex()}"
         os.rename(volume.directory, f"{parent()}/{doomed}")
         containers.remove_leftover(parent(), doomed, volume.about["maps"])

@@ -21,7 +21,7 @@ ALIASES: "Final[dict[str, str]]" = {
     **{
         f"container {verb}": verb
         for verb in (
-            "attach", "commit", "cp", "create", "diff", "exec", "export", "init", "inspect", "kill", "logs", "mount", "pause", "port", "ps",
+            "attach", "commit", "cp", "create", "diff", "exec", "export", "init", "kill", "logs", "mount", "pause", "port", "ps",
             "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "umount", "unpause", "update", "wait",
         )
     },

@@ -186,6 +186,16 @@ VERBS: "Final[dict[str, Verb]]" = {
         "of the disk only what those that live have used.",
         examples=(("sbx stats", ""), ("sbx stats --no-stream --format '{{.Name}} {{.MemPerc}} {{.NetIO}}'", "")),
     ),
+    "container inspect": Verb(
+        "sandbox.cli.inspect:container", "Print what is known about containers, as JSON.", group="Containers",
+        options=group(
+            "Output",
+            Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.State.Status}}."),
+            Option("-s --size", FLAG, "", "How many bytes each has written, and with its image, too."),
+            _LATEST,
+        ),
+        operands="CONTAINER...", most=-1, examples=(("sbx container inspect web", "an image of that name is not meant"),),
+    ),
     "container exists": Verb(
         "sandbox.cli.container_exists:main", "Exit with 0 when there is such a container, with 1 when there is none.", group="Containers",
         operands="CONTAINER", least=1, most=1, examples=(("sbx container exists web", ""),),

@@ -103,12 +103,14 @@ def test_volumes_from(sbx_in, image, tmp_path):
 def test_removal_of_what_is_in_use(sbx_in, image):
     sbx_in("run", "-d", "--name", "c", "-v", "v:/v", "--read-only", image, "sleep", "60")
     done = sbx_in("volume", "rm", "v", code=2)
-    assert "it is used by" in done.stderr
+    assert "it is being used by the following container(s): " in done.stderr and ": volume is being used" in done.stderr
     sbx_in("stop", "-t", "0", "c")
     sbx_in("volume", "rm", "v", code=2)
     assert sbx_in.out("volume", "rm", "-f", "v") == "v\n"
     assert sbx_in.column("Names") == []
-    assert sbx_in("volume", "rm", "v", code=1).stderr.startswith("sbx: find volume `v`: no such volume")
+    told = 'sbx: find volume `v`: no volume with name "v" found: no such volume'
+    assert sbx_in("volume", "rm", "v", code=1).stderr.startswith(told)
+    assert sbx_in("volume", "inspect", "v", code=125).stderr.startswith(told)
     sbx_in("volume", "rm", "-f", "v")
 
 

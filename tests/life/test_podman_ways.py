@@ -295,3 +295,11 @@ def test_pods_that_are_not_there(sbx_in):
         told = sbx_in("pod", verb, "nosuch", code=code).stderr
         assert "no pod with name or ID nosuch found: no such pod" in told
     sbx_in("pod", "rm", "-f", "nosuch")
+
+
+def test_inspect_of_a_container_is_of_no_image(sbx_in, busybox_oci):
+    sbx_in("load", "-q", "-i", str(busybox_oci.oci_archive))
+    name = sbx_in.out("images", "--format", "{{.Repository}}:{{.Tag}}").strip()
+    assert json.loads(sbx_in.out("inspect", name))[0]["RepoTags"] == [name]
+    done = sbx_in("container", "inspect", name, code=125)
+    assert done.stdout == "[]\n" and "no such container" in done.stderr

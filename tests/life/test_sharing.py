@@ -232,8 +232,8 @@ def test_pod_with_pids_reaps(sbx_in):
 def test_pods_made_on_the_way_and_faults(sbx_in, tmp_path):
     assert sbx_in.out("run", "--rm", "--pod", "new:q", sbx_in.image, "hostname") == "q\n"
     done = sbx_in("run", "--rm", "--pod", "new:q", sbx_in.image, "true", code=125)
-    assert "already in use" in done.stderr
-    assert "find pod `none`" in sbx_in("run", "--rm", "--pod", "none", sbx_in.image, "true", code=1).stderr
+    assert 'name "q" is in use: pod already exists' in done.stderr
+    assert "find pod `none`" in sbx_in("run", "--rm", "--pod", "none", sbx_in.image, "true", code=125).stderr
     assert (
         "has a network"
         in sbx_in("run", "--rm", "--pod", "q", "--network", "none", sbx_in.image, "true", code=125).stderr

@@ -46,7 +46,7 @@ def test_secret_verbs(secret, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     source = str(tmp_path / "token")
     done = secret("secret", "create", "token", source, code=125)
-    assert done.stderr.startswith("sbx: create secret `token`: a secret of that name is there")
+    assert done.stderr.startswith("sbx: create secret `token`: token: secret name in use")
     secret("secret", "create", "--replace", "token", source)
     secret("secret", "exists", "token")
     assert secret.out("secret", "rm", "token") == "token\n"
@@ -61,7 +61,9 @@ def test_secret_verbs(secret, tmp_path):
 )
 def test_secret_that_can_not_be_given(secret, text):
     done = secret("run", "--secret", text, secret.image, "true", code=125)
-    assert done.stderr.startswith(("sbx: read --secret", "sbx: find secret `none`: no such secret"))
+    assert done.stderr.startswith(
+        ("sbx: read --secret", 'sbx: find secret `none`: no secret with name or id "none": no such secret')
+    )
 
 
 @pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="no device that we may use")
