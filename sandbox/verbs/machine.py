@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _NOT_LEARNED = (
     "rm", "name", "detach", "profile", "privileged", "restart", "log_driver", "log_opt", "replace", "cidfile", "pidfile", "detach_keys",
     "sig_proxy", "print_config", "print_plan", "timings", "report", "interactive", "tty", "quiet", "stop_signal", "stop_timeout",
-    "preserve_fds", "preserve_fd", "pod", "no_healthcheck",
+    "preserve_fds", "preserve_fd", "pod", "pod_id_file", "no_healthcheck", "rmi", "requires", "attach",
 )  # fmt: skip
 # Names of the rows of `doctor`; a test holds them against doctor/table.py, which is not to be imported for help.
 PROBES = (
@@ -30,7 +30,7 @@ VERBS: "Final[dict[str, Verb]]" = {
         examples=(("sbx unshare rm -rf build/root", "remove files that belong to subordinate ids"),),
     ),
     "profile": Verb(
-        "sandbox.cli.profile:main", "Show, check, compare, test and score security profiles.", group="This machine",
+        "sandbox.cli.profile:main", "List, show, check, compare, explain, test and score security profiles.", group="This machine",
         options=(
             JSON,
             Option("--effective", FLAG, "", "show: with all that the profile extends, rule by rule.", group="Output"),
