@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sandbox.errors import SandboxError
+from sandbox.image import limits
 
 _MAGIC = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
 _PIECE = 1 << 16
@@ -106,8 +107,17 @@ def _member(name: str) -> Any:
 
 
 def decompressed(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """The plain bytes of `pieces`; SandboxError "decompress" for broken, truncated or trailing bytes."""
+    """The plain bytes of `pieces`; SandboxError "decompress" for broken, truncated or trailing bytes, and for bombs."""
     first = b""
+    stored = plain = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal stored
+        for piece in source:
+            stored += len(piece)
+            yield piece
+
+    source, pieces = pieces, counted()
     for piece in pieces:
         first += piece
         if len(first) >= 6:
@@ -118,7 +128,14 @@ def decompressed(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
             yield first
         yield from pieces
         return
-    yield from _members(name, first, pieces, what)
+    for piece in _members(name, first, pieces, what):
+        plain += len(piece)
+        if plain > limits.RATIO_FREE and plain > limits.RATIO * stored:
+            raise SandboxError(
+                "decompress", what, detail=f"grows more than {limits.RATIO} times: a decompression bomb",
+                hint=limits.raised("RATIO"),
+            )  # fmt: skip
+        yield piece
 
 
 def _step(member: Any, piece: bytes, name: str, what: str) -> bytes:

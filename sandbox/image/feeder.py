@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sandbox.errors import SandboxError
-from sandbox.image import limits
 from sandbox.image.compression import decompressed, kind
 from sandbox.image.layout import room_hint
 
@@ -117,11 +116,6 @@ def _pump(
     source = watched()
     for piece in decompressed(source, what):
         counts["plain"] += len(piece)
-        if counts["plain"] > limits.RATIO_FREE and counts["plain"] > limits.RATIO * counts["stored"]:
-            raise SandboxError(
-                "decompress", what, detail=f"grows more than {limits.RATIO} times: a decompression bomb",
-                hint=limits.raised("RATIO"),
-            )  # fmt: skip
         plain.update(piece)
         try:
             write(piece)

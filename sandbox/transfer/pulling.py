@@ -14,6 +14,7 @@ from sandbox.image import manifest
 from sandbox.image.archive import Image, Layer
 from sandbox.image.files import blob_name
 from sandbox.image.layers import announce, short
+from sandbox.image.layout import content_lock
 from sandbox.image.reference import Reference
 from sandbox.image.store import SIZE, Store, Stored, named
 from sandbox.registry import configuration, glance
@@ -44,14 +45,24 @@ class Pulled(NamedTuple):
     seen: dict[str, Any] | None = None
 
 
-def _name(store: Store, stored: Stored, name: str) -> Stored:
-    """Give an image that is there one name more."""
-    if name not in stored.names:
-        entry = next(e for e in store.layout.raw_entries() if e.get("digest") == stored.entry.digest)
+def name_stored(store: Store, stored: Stored, name: str) -> Stored | None:
+    """Give an image that is there one name more; None when another command has removed it meanwhile."""
+    if name in stored.names:
+        return stored
+    gone = False
+
+    def change(old: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        nonlocal gone
+        entry = next((one for one in old if one.get("digest") == stored.entry.digest), None)
+        if entry is None:  # an entry made now would name blobs that are swept
+            gone = True
+            return old
         size = int((entry.get("annotations") or {}).get(SIZE, "0"))
-        plain = {key: value for key, value in entry.items() if key != "annotations"}
-        store.layout.change(lambda old: named(old, plain, [name], size))
-    return Stored([*stored.names, name], stored.entry)
+        return named(old, {key: value for key, value in entry.items() if key != "annotations"}, [name], size)
+
+    with content_lock(store.root):
+        store.layout.change(change)
+    return None if gone else Stored([*stored.names, name], stored.entry)
 
 
 def pull(store: Store, ref: Reference, wish: Wish, maps: Callable[[], dict[str, Any]] = idmap.resolve) -> Pulled:
@@ -77,7 +88,8 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
         if head and there:
             image = store.image(there, wish.platform)
             manifest.check_platform(image.config, wish.platform, name)
-            return Pulled(image.id, _name(store, there, name), name, _seen(source, head[1]))
+            if kept := name_stored(store, there, name):
+                return Pulled(image.id, kept, name, _seen(source, head[1]))
     image = image_of(source, wish.platform)
     manifest.check_platform(image.config, wish.platform, name)
     outer = source.first

@@ -1,6 +1,8 @@
 """Verbs about images that lie in the store: names, lists, filters, history, sizes, what is removed."""
 
+import gzip
 import json
+import lzma
 import os
 import pty
 import subprocess
@@ -9,6 +11,9 @@ from pathlib import Path
 import pytest
 from images import Layout, entry, remove_tree, tar
 from support import Sbx
+
+from sandbox.image.store import Store
+from sandbox.transfer.pulling import name_stored
 
 
 def layout(path: Path) -> Path:
@@ -299,6 +304,31 @@ def test_an_image_is_not_in_use_by_what_shares_its_base(full: Sbx) -> None:
     assert lines(full, "system", "df", "-v")[3].split()[-1] == "1"
     lines(full, "rm", "kept")
     lines(full, "rmi", "more")
+
+
+def test_an_image_that_was_just_removed_gets_no_name(full: Sbx) -> None:
+    store = Store(str(full.store))
+    [base, more, _] = store.images()
+    lines(full, "rmi", "more")
+    assert name_stored(store, more, "quay.io/a/b:1") is None
+    assert lines(full, *NAMES) == ["localhost/base:latest", "localhost/other:latest"]
+    found = name_stored(store, base, "quay.io/a/b:1")
+    assert found is not None and found.names == ["localhost/base:latest", "quay.io/a/b:1"]
+    assert lines(full, *NAMES)[1] == "quay.io/a/b:1"
+    lines(full, "system", "check")
+
+
+def test_bombs_that_are_archives_or_go_elsewhere(full: Sbx, tmp_path: Path) -> None:
+    less = {"SBX_LIMITS": "ratio=100,ratio-free=1M"}
+    (tmp_path / "bomb.tar.xz").write_bytes(lzma.compress(tar(entry("zeros", bytes(1 << 23)))))
+    for words in (("load", "-i"), ("import",)):
+        done = full(*words, tmp_path / "bomb.tar.xz", env=less)
+        assert done.returncode == 125 and "a decompression bomb" in done.stderr, done.stderr
+    made = Layout(tmp_path / "zeros")
+    made.image("1", [gzip.compress(tar(entry("zeros", bytes(1 << 23))))], {})
+    done = full("copy", "-q", f"oci:{tmp_path}/zeros:1", f"docker-archive:{tmp_path}/out.tar", env=less)
+    assert done.returncode == 125 and "a decompression bomb" in done.stderr, done.stderr
+    assert not (tmp_path / "out.tar").exists()
 
 
 def test_reset_removes_all(full: Sbx) -> None:

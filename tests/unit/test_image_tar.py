@@ -300,3 +300,16 @@ def test_zlib_serves_where_there_is_no_isal(monkeypatch: pytest.MonkeyPatch) -> 
         ):
             with pytest.raises(SandboxError, match=words):
                 list(decompressed(iter([broken]), "x"))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress, _zstd])
+def test_a_bomb_is_cut_off_whatever_it_is_packed_with(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RATIO_FREE", 1 << 20)
+    monkeypatch.setattr(limits, "RATIO", 10)
+    got = 0
+    with pytest.raises(SandboxError, match="grows more than 10 times: a decompression bomb"):
+        for piece in decompressed(_pieces(pack(bytes(1 << 25)), 100), "x"):
+            got += len(piece)
+    assert got < 1 << 22
+    harmless = os.urandom(1 << 16) + bytes(1 << 17)
+    assert b"".join(decompressed(_pieces(pack(harmless), 1000), "x")) == harmless
