@@ -16,7 +16,9 @@ def processes(init: int) -> list[dict[str, Any]]:
     found = []
     # A parent has mostly the smaller number; who was taken over by the init is below it in any case.
     every = {name: _status(int(name)) for name in os.listdir("/proc") if name.isdecimal()}
-    helpers = {name for name, status in every.items() if status.get("PPid") == keeper and _is_helper(name, init)}
+    helpers = {
+        name for name, status in every.items() if status.get("PPid") == keeper and _is_helper(name, status, init)
+    }
     grown = True
     while grown:
         grown = False
@@ -33,12 +35,17 @@ def processes(init: int) -> list[dict[str, Any]]:
     return found
 
 
-def _is_helper(pid: str, init: int) -> bool:
-    """Whether a child of the keeper works for it: what `exec` starts has the mounts of the first process."""
+def _is_helper(pid: str, status: dict[str, str], init: int) -> bool:
+    """Whether a child of the keeper works for it: what `exec` starts has the mounts of the first process.
+
+    A first process that is not to be looked at (that of a pod) leaves the pid namespaces that helpers make for themselves.
+    """
+    if pid == str(init):
+        return False
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink(f"/proc/{init}/ns/mnt")
     except OSError:
-        return False
+        return status.get("NSpid", "").endswith("\t1")
 
 
 def _status(pid: int) -> dict[str, str]:

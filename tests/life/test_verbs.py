@@ -222,6 +222,16 @@ def test_top_leaves_helpers_of_the_network_out(sbx_in, options):
     assert processes == ["sleep 1234", "sleep 4321"]
 
 
+@pytest.mark.requires("pasta")
+def test_pod_top_leaves_the_helper_out(sbx_in):
+    sbx_in.out("pod", "create", "p", "--network", "pasta")
+    sbx_in.out("run", "-d", "--pod", "p", sbx_in.image, "sleep", "1234")
+    assert [line.split(None, 7)[7] for line in sbx_in.out("pod", "top", "p").splitlines()[1:]] == [
+        "pause",
+        "sleep 1234",
+    ]
+
+
 def test_killed_keeper(sbx_in):
     """The next command tells the truth, and the container can be started again."""
     id_ = sbx_in.live()
