@@ -2,7 +2,8 @@
 
 import os
 
-from sandbox import cold, containers, etc, spec as oci, values
+from sandbox import cold, containers, etc, paths, spec as oci, values
+from sandbox.errors import SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def apply(
         from sandbox import hostroot
 
         hostroot.show(spec)
+    elif image["name"].startswith("rootfs:"):
+        _cover_store(spec, image["layers"][0])
     _files(spec, opts, network, container)
     if opts["secret"]:
         _secrets(spec, opts["secret"], container)
@@ -34,6 +37,19 @@ def apply(
     declared = list(image["config"].get("Volumes") or ()) if kept and opts["image_volume"] != "ignore" else []
     if declared or any(opts[name] for name in _ASKED):
         _volumes(spec, opts, declared, container)
+
+
+def _cover_store(spec: "dict[str, Any]", root: str) -> None:
+    """A folder that is the root may hold the store; as with volumes nothing of it is to be seen."""
+    store = os.path.realpath(paths.store())
+    if not store.startswith(f"{root.rstrip('/')}/"):
+        return
+    if oci.may_mount(spec):
+        raise SandboxError(
+            "open root file system", root, detail="it holds the store of sbx, and who may mount can take off what covers that",
+            hint="a profile without SYS_ADMIN, or a store elsewhere (SBX_STORE)",
+        )  # fmt: skip
+    spec["linux"]["maskedPaths"] = [*spec["linux"]["maskedPaths"], store[len(root.rstrip("/")) :]]
 
 
 def _system(spec: "dict[str, Any]", opts: "Options", *, own_sys: bool) -> None:

@@ -137,6 +137,12 @@ def layer(spec: "dict[str, Any]", directory: str, driver: str) -> tuple[str, str
 def show(spec: "dict[str, Any]") -> None:
     """Mount what a container sees of the host's root."""
     overlay = spec["annotations"]["dev.sbx.storage"] == "overlay"
+    inside = [path for path in (os.path.realpath(paths.store()), *homes()) if path.split("/")[1] in SYSTEM]
+    if oci.may_mount(spec) and (inside or not overlay):
+        raise SandboxError(
+            "use image", "host:", detail=f"who may mount can take off what covers {(*inside, 'the home folders')[0]}",
+            hint="another image, or a profile without SYS_ADMIN",
+        )  # fmt: skip
     if overlay:
         spec["mounts"] += overlays()
     else:

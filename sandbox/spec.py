@@ -177,6 +177,11 @@ def set_capabilities(spec: "Spec", root: "list[str]", added: "list[str]") -> Non
     limit_capabilities(spec)
 
 
+def may_mount(spec: "Spec") -> bool:
+    """Whether root inside has the right to mount: then he can unmount what covers something, and `ro` is no more than a word."""
+    return "CAP_SYS_ADMIN" in spec["process"]["capabilities"].get("bounding", ())
+
+
 def limit_capabilities(spec: "Spec") -> None:
     """A user other than 0 has no capability but what was added by name, in all five sets so that exec keeps it."""
     if spec["process"]["user"]["uid"]:

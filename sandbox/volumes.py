@@ -231,6 +231,11 @@ class Reader:
         store = os.path.realpath(paths.store())
         if f"{real}/".startswith(f"{store}/"):
             raise SandboxError("mount volume", real, detail="it belongs to the store of sbx")
+        if store.startswith(f"{real.rstrip('/')}/") and oci.may_mount(self.spec):
+            raise SandboxError(
+                "mount volume", real, detail="it holds the store of sbx, and who may mount can take off what covers that",
+                hint="a profile without SYS_ADMIN, a folder beside the store, or a store elsewhere (SBX_STORE)",
+            )  # fmt: skip
         masked = self.spec["linux"]["maskedPaths"]
         for path in (store, *(_of_session() if not self.sockets else ())):
             if path.startswith(f"{real.rstrip('/')}/"):

@@ -320,6 +320,31 @@ def test_S09_store_stays_hidden_from_who_has_the_volumes_of_another(own_box, no_
         own_box.sbx("rm", "-f", "giver")
 
 
+def test_S09_store_is_hidden_below_a_root_of_ones_own(own_box, refused, no_leftovers):
+    """rootfs:DIR, where DIR holds the store."""
+    store = own_box.sbx.store
+    root = store.parent / "root"
+    subprocess.run(["cp", "-a", own_box.rootfs, root], check=True)
+    env = {"SBX_STORE": str(root / "data/store")}
+    (root / "data/store").mkdir(parents=True, mode=0o700)
+    done = own_box.sbx("run", f"rootfs:{root}", "ls", "-A", "/data/store", env=env)
+    assert (done.returncode, done.stdout) == (0, ""), done
+    done = own_box.sbx("run", "-q", "--privileged", f"rootfs:{root}", "true", env=env)
+    refused(
+        done,
+        f"open root file system `{root}`: it holds the store of sbx, and who may mount can take off what covers that",
+    )
+
+
+@pytest.mark.parametrize("options", [["--privileged"], ["--profile", "nested"], ["--cap-add", "SYS_ADMIN"]], ids=str)
+def test_S09_store_can_not_be_uncovered(own_box, no_leftovers, options):
+    """Who may mount may unmount too: what covers the store would be no obstacle."""
+    store = own_box.sbx.store
+    done = own_box("true", "-q", "-v", f"{store.parent}:/s", *options)
+    assert done.returncode == 125
+    assert "it holds the store of sbx, and who may mount can take off what covers that" in done.stderr
+
+
 # -- --mount --
 
 
