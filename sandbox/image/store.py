@@ -85,11 +85,16 @@ class Store(Content):
                 return next((stored for stored in found if stored.names), found[0]), ""
             if found:
                 raise SandboxError("find image", text, detail=f"{ids} ids begin so", hint="give more digits")
-        raise SandboxError(
-            "find image", text, detail="no such image in the local store",
-            hint="`sbx images` lists what is there; `sbx load -i FILE` takes an archive in, and oci:DIR, "
-            "oci-archive:FILE, docker-archive:FILE run without loading",
-        )  # fmt: skip
+        hint = (
+            "`sbx images` lists what is there; `sbx load -i FILE` takes an archive in, and oci:DIR, oci-archive:FILE, "
+            "docker-archive:FILE run without loading"
+        )
+        ends = f"/{text}"
+        named = [name for stored in images for name in stored.names]
+        # It may be somebody else's image of that name: only who says so gets it.
+        if near := [name for name in named if name.endswith(ends) or repository(name).endswith(ends)]:
+            hint = f"there is {', '.join(near[:3])}: give the whole name"
+        raise SandboxError("find image", text, detail="no such image in the local store", hint=hint)
 
     def _has_id(self, stored: Stored, prefix: str) -> bool:
         return stored.entry.digest.partition(":")[2].startswith(prefix) or self.id_of(stored).startswith(prefix)

@@ -285,6 +285,9 @@ def test_images_finds_as_all_verbs_do(full: Sbx, tmp_path: Path) -> None:
         assert lines(full, *NAMES, text) == expected, text
     assert len(lines(full, *NAMES, "-f", "reference=tool")) == 5  # all names of what it finds
     assert lines(full, *NAMES, "-f", "before=tool:1") == []
+    for text in ("team/other-tool", "other-tool:1"):
+        done = full("history", text)
+        assert done.returncode == 125 and "hint: there is ghcr.io/team/other-tool:1" in done.stderr
     lines(full, "untag", "base")
     assert lines(full, "images", "-q", image_id[:7]) == [image_id[:12]]
 
