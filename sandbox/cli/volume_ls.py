@@ -1,13 +1,16 @@
 """`sbx volume ls`: the volumes there are.  (cold)"""
 
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.cli.rows import table, templated
-from sandbox.errors import UsageError, printable
+from sandbox.errors import SandboxError, printable
+from sandbox.image import keyed
 from sandbox.image.describe import json_text
-from sandbox.image.keyed import has_label
 from sandbox.life import volumes
 from sandbox.life.volumes import Volume
+
+FILTERS = ("dangling", "label", "name")
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -29,19 +32,19 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
 
 
 def chosen(filters: list[str]) -> list[Volume]:
-    """Those that pass all filters; UsageError for one that is not known."""
-    found = volumes.everything()
-    for text in filters:
-        key, _, value = text.partition("=")
-        if key == "name":
-            found = [volume for volume in found if value in volume.name]
-        elif key == "label":
-            found = [volume for volume in found if has_label(volume.about.get("labels", {}), value)]
-        elif key == "dangling" and value in ("true", "false"):
-            found = [volume for volume in found if (not volume.users()) == (value == "true")]
-        else:
-            raise UsageError("read --filter", text, detail="no such filter", hint="name=, label=, dangling=true|false")
-    return found
+    """Those that pass the filters."""
+    passes = keyed.parse(filters, FILTERS, _test)
+    return [volume for volume in volumes.everything() if passes(volume)]
+
+
+def _test(key: str, value: str) -> Callable[[Volume], bool]:
+    if key == "name":
+        return lambda volume: value in volume.name
+    if key == "label":
+        return lambda volume: keyed.has_label(volume.about.get("labels", {}), value)
+    if value not in ("true", "false"):
+        raise SandboxError("read filter", f"{key}={value}", detail="true or false is missing")
+    return lambda volume: (not volume.users()) == (value == "true")
 
 
 def document(volume: Volume) -> dict[str, Any]:

@@ -14,7 +14,9 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if not sure(warning, "volume prune", force=opts["force"]):
         return 0
     code = 0
-    for volume in chosen([*opts["filter"], "dangling=true"]):
+    for volume in chosen(opts["filter"]):
+        if volume.users():
+            continue
         try:
             volumes.remove(volume)
             print(volume.name)

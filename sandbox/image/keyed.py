@@ -1,6 +1,8 @@
 """`--filter KEY=VALUE`: what the filters of all lists have in common.  (cold)"""
 
-from sandbox.errors import SandboxError
+import re
+
+from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +31,14 @@ def parse(
     return lambda row: all(
         (all if key.startswith("label") else any)(passes(row) for passes in tests) for key, tests in found.items()
     )
+
+
+def expression(key: str, value: str) -> "re.Pattern[str]":
+    """The regular expression of a filter, which is to be searched for: podman's names are such."""
+    try:
+        return re.compile(value)
+    except re.error as error:
+        raise SandboxError("read filter", f"{key}={value}", EINVAL, f"no regular expression: {error}") from None
 
 
 def has_label(labels: "Mapping[str, str]", text: str) -> bool:

@@ -1,10 +1,10 @@
 """What `pod ps` and `pod inspect` show of pods, and which of them a filter means.  (cold)"""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from sandbox.errors import EINVAL, SandboxError
+from sandbox.image import keyed
 from sandbox.life import rows
 from sandbox.life.document import time_text
 from sandbox.life.pods import Pod
@@ -17,40 +17,23 @@ _STATES = ("created", "running", "paused", "exited", "stopped", "degraded", "err
 
 def parse(texts: list[str]) -> Test:
     """One test for all filters: different keys must all hold, of the values of one key any (labels: all)."""
-    found: dict[str, list[Test]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or key not in FILTERS:
-            detail = "no such filter" if equals else "not of the form KEY=VALUE"
-            raise SandboxError("read filter", text, EINVAL, detail, f"one of {', '.join(FILTERS)}")
-        found.setdefault(key, []).append(_test(key, value))
-    return lambda pod: all((all if key == "label" else any)(one(pod) for one in tests) for key, tests in found.items())
+    return keyed.parse(texts, FILTERS, _test)
 
 
 def _test(key: str, value: str) -> Test:
     if key == "status" and value.lower() not in _STATES:
         raise SandboxError("read filter", f"{key}={value}", EINVAL, "no such status", ", ".join(_STATES))
     if key in ("name", "ctr-names"):
-        try:
-            wanted = re.compile(value)
-        except re.error as error:
-            raise SandboxError("read filter", f"{key}={value}", EINVAL, f"no regular expression: {error}") from None
+        wanted = keyed.expression(key, value)
         if key == "name":
             return lambda pod: wanted.search(pod.name) is not None
         return lambda pod: any(wanted.search(known.name) for known in pod.containers)
-    if key == "label":
-        label, equals, text = value.partition("=")
-
-        def has(pod: Pod) -> bool:
-            labels = pod.infra.about.get("labels", {})
-            return label in labels and (not equals or labels[label] == text)
-
-        return has
     tests: dict[str, Test] = {
         "id": lambda pod: pod.id.startswith(value),
         "ctr-ids": lambda pod: any(known.id.startswith(value) for known in pod.containers),
         "ctr-number": lambda pod: str(len(pod.containers)) == value,
         "ctr-status": lambda pod: any(known.status == value for known in pod.containers),
+        "label": lambda pod: keyed.has_label(pod.infra.about.get("labels", {}), value),
         "network": lambda pod: pod.infra.about.get("network") == value,
         "status": lambda pod: pod.status.lower() == value.lower(),
     }

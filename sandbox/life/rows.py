@@ -2,12 +2,12 @@
 
 import datetime
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 
 from sandbox import state
-from sandbox.errors import EINVAL, SandboxError
+from sandbox.errors import SandboxError
+from sandbox.image import keyed
 from sandbox.image.describe import human_size, lapse, point_in_time
 
 Test = Callable[[state.Known], bool]
@@ -190,33 +190,17 @@ def document(known: state.Known) -> dict[str, Any]:
 
 def parse(texts: list[str], everyone: list[state.Known]) -> Test:
     """One test for all filters: different keys must all hold, of the values of one key any (labels: all)."""
-    found: dict[str, list[Test]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or key not in FILTERS:
-            raise SandboxError(
-                "read filter", text, detail="no such filter" if equals else "not of the form KEY=VALUE",
-                hint=f"one of {', '.join(FILTERS)}",
-            )  # fmt: skip
-        found.setdefault(key, []).append(_test(key, value, everyone))
-    return lambda known: all(
-        (all if key.startswith("label") else any)(test(known) for test in tests) for key, tests in found.items()
-    )
+    return keyed.parse(texts, FILTERS, lambda key, value: _test(key, value, everyone))
 
 
 def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
     if key == "id":
         return lambda known: known.id.startswith(value)
     if key == "name":
-        return _named_like(value)
+        wanted = keyed.expression(key, value)
+        return lambda known: wanted.search(known.name) is not None
     if key in ("label", "label!"):
-        name, equals, text = value.partition("=")
-
-        def has(known: state.Known) -> bool:
-            labels = known.about.get("labels", {})
-            return name in labels and (not equals or labels[name] == text)
-
-        return has if key == "label" else lambda known: not has(known)
+        return lambda known: keyed.has_label(known.about.get("labels", {}), value) == (key == "label")
     if key == "status":
         if value not in _STATES:
             hint = ", ".join(_STATES)
@@ -248,15 +232,6 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
     if value.startswith("/"):
         return lambda known: value in destinations(known)
     return lambda known: value in known.about.get("volumes", ())
-
-
-def _named_like(pattern: str) -> Test:
-    """Podman's names are regular expressions, found anywhere."""
-    try:
-        wanted = re.compile(pattern)
-    except re.error as error:
-        raise SandboxError("read filter", f"name={pattern}", EINVAL, f"no regular expression: {error}") from None
-    return lambda known: wanted.search(known.name) is not None
 
 
 def _is_of(known: state.Known, image: str) -> bool:
