@@ -96,6 +96,8 @@ def tags_of(names: list[str]) -> list[str]:
 
 def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
     """The document of one image, with the keys of `podman image inspect`."""
+    from sandbox.image import manifest
+
     image = store.image(stored)
     document = image.config.document
     size = size_of(stored, image)
@@ -105,6 +107,7 @@ def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
         "RepoTags": tags_of(stored.names),
         "RepoDigests": repo_digests_of(stored.names, stored.entry.digest),
         "Parent": "",
+        "Version": "",
         "Comment": document.get("comment", ""),
         "Created": image.config.created,
         "Config": document.get("config") or {},
@@ -116,7 +119,7 @@ def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
         "VirtualSize": size,
         "RootFS": {"Type": "layers", "Layers": list(image.config.diff_ids)},
         "Labels": image.config.run["Labels"],
-        "Annotations": {},
+        "Annotations": manifest.parse_manifest(image.manifest_raw, image.manifest_type, image.digest).annotations,
         "ManifestType": image.manifest_type,
         "User": image.config.run["User"],
         "History": document.get("history") or [],

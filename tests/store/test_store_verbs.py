@@ -321,6 +321,17 @@ def test_an_image_that_was_just_removed_gets_no_name(full: Sbx) -> None:
     lines(full, "system", "check")
 
 
+def test_annotations_are_told(sbx: Sbx, tmp_path: Path) -> None:
+    made = Layout(tmp_path / "noted")
+    made.image("1", [tar(entry("a", b"a"))], {})
+    index = json.loads((tmp_path / "noted/index.json").read_text())
+    manifest = {**json.loads(made.read(index["manifests"][0])), "annotations": {"a.b": "c"}}
+    index["manifests"][0].update(made.blob(json.dumps(manifest).encode(), manifest["mediaType"]))
+    (tmp_path / "noted/index.json").write_text(json.dumps(index))
+    lines(sbx, "copy", "-q", f"oci:{tmp_path}/noted:1", "store:noted")
+    assert lines(sbx, "inspect", "-f", "{{json .Annotations}}", "noted") == ['{"a.b": "c"}']
+
+
 def test_bombs_that_are_archives_or_go_elsewhere(full: Sbx, tmp_path: Path) -> None:
     less = {"SBX_LIMITS": "ratio=100,ratio-free=1M"}
     (tmp_path / "bomb.tar.xz").write_bytes(lzma.compress(tar(entry("zeros", bytes(1 << 23)))))
