@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from support import descendants
+from support import descendants, until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "seccomp", "notify")
 
@@ -53,7 +53,7 @@ def test_arguments_decide(box):
     (line,) = said(done)
     at = line_of_rule('"unshare", "setns"')
     assert line == (
-        f"sbx: refused unshare by default.toml:{at} (unshare, pid 1): a rule of its own can allow it (as clone)"
+        f"sbx: refused unshare by default.toml:{at} (unshare, pid 1): a rule of its own can allow it (namespaces of its own, as clone; the profile nested allows them)"
     )
 
 
@@ -96,11 +96,7 @@ def test_of_exec_too(own_box, no_leftovers):
     (folder,) = (path for path in (own_box.sbx.store / "containers").iterdir() if not path.name.startswith("."))
     from sandbox import state
 
-    deadline = time.monotonic() + 10
-    while state.read(str(folder), "ended") is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    ((_, _, process, count, _, _),) = state.read(str(folder), "ended")["refused"]
+    ((_, _, process, count, _, _),) = until(lambda: state.read(str(folder), "ended"))["refused"]
     assert (process, count) == ("mount", 3)
     assert own_box.sbx("system", "prune", "-f").returncode == 0
 

@@ -1,4 +1,4 @@
-"""docs/profiles.md against the real tables.  `python tests/unit/test_profile_docs.py` writes the generated parts anew."""
+"""docs/profiles.md against the real tables.  `PYTHONPATH=. python tests/unit/test_profile_docs.py` writes the generated parts anew."""
 
 import re
 import sys
