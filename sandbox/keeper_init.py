@@ -204,7 +204,7 @@ class Parent(Vigil):
         """Stop all processes of the container, or let them go on."""
         if not self.group:
             raise SandboxError(
-                "pause container", self.container.id[:12], detail="it has no control group of its own",
+                "pause container", self.container.name or self.container.id[:12], detail="it has no control group of its own",
                 hint="start it with a limit, or with --cgroups=enabled",
             )  # fmt: skip
         self.group.freeze(frozen)

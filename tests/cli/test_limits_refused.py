@@ -56,7 +56,7 @@ def test_pause_needs_a_group(own_box, sbx, no_leftovers):
     assert own_box("sleep 100", "-d", "--name", "p").returncode == 0
     done = sbx("pause", "p")
     assert done.returncode == 125
-    assert done.stderr.splitlines()[0].endswith(": it has no control group of its own")
+    assert done.stderr.splitlines()[0] == "sbx: pause container `p`: it has no control group of its own"
     assert "--cgroups=enabled" in done.stderr
     told = "sbx: unpause container `p`: it is running; not paused, can't unpause: container state improper\n"
     assert sbx("unpause", "p").stderr == told
