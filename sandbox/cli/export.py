@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sandbox.cli.each import the_one
-from sandbox.errors import SandboxError
+from sandbox.entry import OutputLostError
+from sandbox.errors import EPIPE, SandboxError
 from sandbox.life import root
 from sandbox.life.tarwriter import TarWriter
 
@@ -43,9 +44,11 @@ def withdrawn(path: str, fd: int) -> Iterator[None]:
     """Half an archive is none: the file goes away again when writing it fails."""
     try:
         yield
-    except SandboxError:
+    except SandboxError as error:
         if path and os.path.isfile(path):
             os.unlink(path)
+        if not path and error.errno == EPIPE:
+            raise OutputLostError(EPIPE) from None  # who reads has seen enough
         raise
     finally:
         os.close(fd)

@@ -4,11 +4,12 @@ A path inside is looked up inside: every link and `..` counts from the container
 meanwhile (CVE-2018-15664).  No program or library of the container is used (CVE-2019-14271).
 """
 
+import contextlib
 import os
 import stat
 from typing import Any, NamedTuple
 
-from sandbox import linux, state
+from sandbox import linux, state, users
 from sandbox.errors import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, SandboxError
 from sandbox.life import beside, chosen, root
 from sandbox.life.tarreader import TarReader
@@ -38,12 +39,12 @@ def parsed(text: str) -> End:
 
 
 def copy(source: End, target: End, *, archive: bool, overwrite: bool) -> None:
-    """Copy; exactly one of the two is in a container."""
-    if (source.known is None) == (target.known is None):
-        raise SandboxError(
-            "copy", "", EINVAL, detail="one of the two must be CONTAINER:PATH, and the other not", hint="sbx help cp"
-        )
-    if target.known is None:
+    """Copy; at least one of the two is in a container."""
+    if source.known is None and target.known is None:
+        raise SandboxError("copy", "", EINVAL, detail="one of the two must be CONTAINER:PATH", hint="sbx help cp")
+    if source.known and target.known:
+        _between(source, target, archive, overwrite)
+    elif target.known is None:
         _out(source, target, overwrite)
     else:
         _in(source, target, archive, overwrite)
@@ -156,9 +157,8 @@ def _out(source: End, target: End, overwrite: bool) -> None:
 def _in(source: End, target: End, archive: bool, overwrite: bool) -> None:
     known = target.known
     assert known is not None
-    there, final = root.within(known, lambda top: _kind(top, target.path))
+    there, final, owner = _aimed(known, target.path)
     target = End(known, final)
-    owner = _user(known)
     if source.path == "-":
         if there != "folder":
             raise SandboxError("copy to", f"{known.name}:{target.path}", ENOTDIR if there else ENOENT)
@@ -182,23 +182,58 @@ def _in(source: End, target: End, archive: bool, overwrite: bool) -> None:
         _receive(known, plan, read, owner, archive, overwrite)
 
 
+def _between(source: End, target: End, archive: bool, overwrite: bool) -> None:
+    """From one container into another, each in its own namespace."""
+    giver, taker = source.known, target.known
+    assert giver is not None and taker is not None
+    kind, _ = root.within(giver, lambda top: _kind(top, source.path))
+    if not kind:
+        raise SandboxError("copy from", f"{giver.name}:{source.path}", ENOENT)
+    there, final, owner = _aimed(taker, target.path)
+    plan = _planned(source, kind, End(taker, final), there)
+
+    def send(out: int, top: int) -> None:
+        _send(top, source.path, plan.name, out, None if archive else owner)
+
+    def both(top: int) -> None:
+        with beside.writer(lambda out: send(out, top)) as read:
+            _unpack(taker, top, plan, read, owner, archive, overwrite)
+
+    if giver.id == taker.id:  # whose root is locked by one at a time
+        root.within(taker, both)
+        return
+    with beside.writer(lambda out: root.within(giver, lambda top: send(out, top))) as read:
+        _receive(taker, plan, read, owner, archive, overwrite)
+
+
 def _receive(
     known: state.Known, plan: _Plan, read: int, owner: tuple[int, int], archive: bool, overwrite: bool
 ) -> None:
-    def write(top: int) -> None:
-        try:
-            folder = linux.openat2(top, plan.path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise SandboxError.of("copy to", f"{known.name}:{plan.path}", error) from None
-        TarReader(folder, owner=owner, ids=archive, overwrite=overwrite).read(read)
-
-    root.within(known, write)
+    root.within(known, lambda top: _unpack(known, top, plan, read, owner, archive, overwrite))
 
 
-def _user(known: state.Known) -> tuple[int, int]:
-    """The container's user, to whom copied files belong."""
-    record = state.read(known.directory, "spec")
-    if not record:
-        return 0, 0  # a throw-away container keeps no spec
-    user: dict[str, Any] = record[0]["process"]["user"]
-    return int(user["uid"]), int(user["gid"])
+def _unpack(
+    known: state.Known, top: int, plan: _Plan, read: int, owner: tuple[int, int], archive: bool, overwrite: bool
+) -> None:
+    try:
+        folder = linux.openat2(top, plan.path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SandboxError.of("copy to", f"{known.name}:{plan.path}", error) from None
+    TarReader(folder, owner=owner, ids=archive, overwrite=overwrite).read(read)
+
+
+def _aimed(known: state.Known, path: str) -> tuple[str, str, tuple[int, int]]:
+    """What `path` is in a container and where it leads, as `_kind` has it; the ids of the container's user, whose files come there."""
+    record = state.read(known.directory, "spec")  # a throw-away container keeps none
+    user: dict[str, Any] = record[0]["process"]["user"] if record else {"uid": 0, "gid": 0}
+    text = record[0]["annotations"].get("dev.sbx.user", "") if record else ""
+
+    def look(top: int) -> tuple[str, str, int, int]:
+        # A name that the image does not know (any more) lets no start succeed, but files can be put there.
+        with contextlib.suppress(SandboxError):
+            if text:
+                return (*_kind(top, path), *users.resolve(top, text)[:2])
+        return (*_kind(top, path), int(user["uid"]), int(user["gid"]))
+
+    there, final, uid, gid = root.within(known, look)
+    return there, final, (uid, gid)

@@ -12,7 +12,7 @@ def config(about: dict[str, Any], spec: Spec) -> dict[str, Any]:
     return {
         "Hostname": spec.get("hostname", ""),
         "Domainname": "",
-        "User": f"{user['uid']}:{user['gid']}" if user else "",
+        "User": spec.get("annotations", {}).get("dev.sbx.user") or (f"{user['uid']}:{user['gid']}" if user else ""),
         "AttachStdin": False,
         "AttachStdout": False,
         "AttachStderr": False,

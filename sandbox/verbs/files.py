@@ -11,13 +11,13 @@ _LATEST = Option("-l --latest", FLAG, "", "The container that was made last.")
 
 VERBS: "Final[dict[str, Verb]]" = {
     "cp": Verb(
-        "sandbox.cli.cp:main", "Copy files between a container and this machine.", group="Containers",
+        "sandbox.cli.cp:main", "Copy files between containers and this machine.", group="Containers",
         options=(
             Option("-a --archive", FLAG, "", "Keep ids of what is copied into a container; else it is the container user's."),
             Option("--overwrite", FLAG, "", "Replace a folder by a file, and a file by a folder."),
         ),
         operands="SOURCE DESTINATION", least=2, most=2,
-        about="One of the two is CONTAINER:PATH, the other a path of this machine, or `-` for a tar archive. A folder is "
+        about="CONTAINER:PATH, or for one of the two a path of this machine, or `-` for a tar archive. A folder is "
         "copied into a folder that is there, FOLDER/. is what is in it. Running or not; links are followed inside only.",
         examples=(
             ("sbx cp build:/src/app.whl .", ""), ("sbx cp conf/. web:/etc/app", "what is in the folder"),

@@ -114,8 +114,9 @@ def test_cp_of_archives(container, tmp_path):
         (("/etc/passwd", "c:/none/"), "copy to `/none/`: no such folder"),
         (("/etc/passwd", "c:/none/x"), "copy to `c:/none`: No such file or directory"),
         (("/etc", "c:/etc/passwd"), "copy to `/etc/passwd`: a folder can not be copied over a file"),
-        (("/etc/passwd", "/tmp"), "copy: one of the two must be CONTAINER:PATH, and the other not"),
-        (("c:/etc/passwd", "c:/tmp"), "copy: one of the two must be CONTAINER:PATH, and the other not"),
+        (("/etc/passwd", "/tmp"), "copy: one of the two must be CONTAINER:PATH"),
+        (("c:/none", "c:/tmp"), "copy from `c:/none`: No such file or directory"),
+        (("c:/etc/passwd", "c:/none/x"), "copy to `c:/none`: No such file or directory"),
         (
             ("nosuch:/etc/passwd", "/tmp"),
             'find container `nosuch`: no container with name or ID "nosuch" found: no such container',
@@ -309,3 +310,48 @@ def test_export_to_a_reader_that_goes_away(sbx_in):
     os.close(write)
     said = process.communicate(timeout=60)[1]
     assert "Traceback" not in said and process.returncode
+
+
+def test_from_one_container_into_another(container):
+    """Each has its own ids; links in either lead nowhere else."""
+    stopped = container.column("State") != ["running"]
+    container("create", "--name", "d", "--userns", "keep-id", container.image, "sleep", "1000")
+    inside(container, "mkdir -p /from/in; echo text >/from/in/file; chmod 640 /from/in/file; ln -s /etc /from/link")
+    if stopped:
+        container("stop", "-t", "0", "c")
+    container("cp", "c:/from", "d:/tmp")
+    container("cp", "c:/from/in/file", "d:/tmp/other")
+    container("cp", "d:/tmp/other", "d:/tmp/from/in")  # it is locked once only
+    container("start", "d")
+    script = "cd /tmp; cat from/in/file other from/in/other; readlink from/link; stat -c '%a %u' from/in/file"
+    owner = container.out("exec", "d", "id", "-u").strip()
+    assert container.out("exec", "d", "sh", "-c", script) == f"text\ntext\ntext\n/etc\n640 {owner}\n"
+    container("cp", "d:/tmp/other", "c:/back")
+    assert inside(container, "cat /back") == "text\n"
+    told = container("cp", "c:/none", "d:/tmp", code=125).stderr
+    assert told.startswith("sbx: copy from `c:/none`: No such file or directory")
+
+
+def test_nobody_reads_what_is_copied_out(sbx_in):
+    sbx_in.live()
+    for words in (("cp", "c:/bin", "-"), ("export", "c")):
+        process = sbx_in.sbx.popen(*words)
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(timeout=20) == 141 and process.stderr.read() == ""
+
+
+def test_what_is_copied_in_is_the_users(sbx_in, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").chmod(0o600)
+    owners = {"a": ("-u", "12:13"), "b": ("--userns", "keep-id"), "d": ()}
+    for name, words in owners.items():
+        sbx_in("create", "--name", name, *words, sbx_in.image, "sleep", "1000")
+        sbx_in("cp", tmp_path / "file", f"{name}:/tmp/one")
+        sbx_in("start", name)
+        sbx_in("cp", tmp_path / "file", f"{name}:/tmp/two")
+    ids = {"a": "12:13", "b": f"{os.getuid()}:{os.getgid()}", "d": "0:0"}
+    for name, owner in ids.items():
+        told = sbx_in.out("exec", name, "stat", "-c", "%u:%g %a", "/tmp/one", "/tmp/two")
+        assert told == f"{owner} 600\n" * 2
+    assert sbx_in.out("inspect", "-f", "{{.Config.User}}", "a") == "12:13\n"
