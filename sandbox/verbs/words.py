@@ -16,7 +16,8 @@ VERBS: "Final[dict[str, Verb]]" = {
         "sandbox.cli.completion:main", "Print a completion script for a shell.", group="Help",
         operands="bash|zsh|fish", least=1, most=1, words=("bash", "zsh", "fish"),
         examples=(
-            ("sbx completion bash > ~/.local/share/bash-completion/completions/sbx", ""),
+            ("sbx completion bash > ~/.local/share/bash-completion/completions/sbx", "for the next shell; the folder must be there"),
+            ("sbx completion zsh > ~/.zfunc/_sbx", "with `fpath+=~/.zfunc` before compinit in ~/.zshrc"),
             ("sbx completion fish > ~/.config/fish/completions/sbx.fish", ""),
         ),
     ),
