@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 TREE = Path(__file__).resolve().parent.parent
 SLOWER = float(os.environ.get("SBX_TEST_SLOWER", "1"))  # how much slower this machine is than time limits are made for
 
@@ -74,6 +76,15 @@ def clean_environment(base: Path) -> dict[str, str]:
         "XDG_CACHE_HOME": str(base / "cache"),
         "XDG_CONFIG_HOME": str(base / "config"),
     }
+
+
+def until(question: Callable[[], T], wanted: Callable[[T], Any] = bool, seconds: float = 10) -> T:
+    """The answer to `question()` once `wanted` holds for it; AssertionError with the last one when that takes longer."""
+    deadline = time.monotonic() + seconds * SLOWER
+    while not wanted(answer := question()):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.02)
+    return answer
 
 
 # -- what is left behind --

@@ -1,8 +1,7 @@
 """Containers that live on, in a store of their own."""
 
-import time
-
 import pytest
+from support import until
 
 POLITE = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
 
@@ -40,10 +39,7 @@ class Verbs:
 
     def until(self, name, text):
         """Until its log says so."""
-        deadline = time.monotonic() + 10
-        while text not in self.out("logs", name):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: self.out("logs", name), lambda log: text in log)
 
 
 @pytest.fixture
