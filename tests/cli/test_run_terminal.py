@@ -10,7 +10,7 @@ import termios
 import time
 
 import pytest
-from support import descendants
+from support import descendants, until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "tty")
 
@@ -266,10 +266,7 @@ def test_killed_cli_with_output_that_nobody_reads(terminal, own_box):
     time.sleep(0.5)
     os.kill(t.process.pid, signal.SIGKILL)
     assert t.process.wait(20) == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while descendants():
-        assert time.monotonic() < deadline, descendants()
-        time.sleep(0.05)
+    until(descendants, lambda found: not found)
     assert own_box("true").returncode == 0  # removes the folder
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from support import until
 
 from sandbox import events
 from sandbox.life import happened
@@ -40,10 +41,7 @@ def test_a_life(sbx_in):
 def test_keepers_of_other_ids_note_too(sbx_in):
     sbx_in("run", "-d", "--rm", "--name", "c", "--userns", "keep-id", sbx_in.image, "sh", "-c", "sleep 0.2; exit 4")
     sbx_in("wait", "c")
-    deadline = time.monotonic() + 10
-    while told(sbx_in) != ["c create", "c start", "c died", "c remove"]:
-        assert time.monotonic() < deadline, told(sbx_in)
-        time.sleep(0.05)
+    until(lambda: told(sbx_in), lambda lines: lines == ["c create", "c start", "c died", "c remove"])
 
 
 def test_further_processes_and_who_attaches(sbx_in):
@@ -53,10 +51,7 @@ def test_further_processes_and_who_attaches(sbx_in):
     sbx_in("exec", "c", "/no/such", code=127)
     sbx_in("exec", "-d", "c", "sh", "-c", "exit 6")
     client = sbx_in.sbx.popen("attach", "--no-stdin", "c")
-    deadline = time.monotonic() + 10
-    while len(told(sbx_in)) < 7:
-        assert time.monotonic() < deadline, told(sbx_in)
-        time.sleep(0.05)
+    until(lambda: told(sbx_in), lambda lines: len(lines) >= 7)
     sbx_in("commit", "c", code=125)  # of a root folder
     sbx_in("kill", "c")
     client.communicate(timeout=10)

@@ -6,20 +6,11 @@ import tarfile
 import time
 
 import pytest
-from support import descendants
+from support import descendants, until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
 IDLE = "while :; do sleep 0.05; done"
-
-
-def until(question, wanted, seconds=10):
-    """The answer to `question()` once `wanted` holds for it."""
-    deadline = time.monotonic() + seconds
-    while not wanted(answer := question()):
-        assert time.monotonic() < deadline, answer
-        time.sleep(0.05)
-    return answer
 
 
 def health(verbs, name="c"):

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from support import until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
@@ -62,10 +63,7 @@ def test_all_of_it_ends_with_the_owner_of_the_pids(sbx_in):
     sbx_in.live("--pid", "container:a", name="b", script="sleep 1003 & wait")
     pid = int(sbx_in.out("inspect", "-f", "{{.State.Pid}}", "b"))
     os.kill(sbx_in.keeper("a"), signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while os.path.exists(f"/proc/{pid}"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert sbx_in.out("ps", "-a", "--format", "{{.State}}").split() == ["exited", "exited"]
 
 
@@ -75,10 +73,7 @@ def test_keeper_without_pids_of_its_own_is_killed(sbx_in):
     sbx_in.live("--pid", "container:a", name="b", script="exec sleep 1004")
     pid = int(sbx_in.out("inspect", "-f", "{{.State.Pid}}", "b"))
     os.kill(sbx_in.keeper("b"), signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().split()[2] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().split()[2] == "Z")
     assert sbx_in.out("ps", "-a", "--format", "{{.Names}} {{.State}}").split("\n")[:2] == ["b exited", "a running"]
     assert sbx_in.out("exec", "a", "echo", "here") == "here\n"
 

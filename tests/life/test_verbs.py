@@ -11,7 +11,7 @@ import tarfile
 import time
 
 import pytest
-from support import descendants
+from support import descendants, until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
@@ -99,10 +99,7 @@ def test_rm_of_one_that_runs(sbx_in):
     assert done.stderr.endswith("\nhint: `sbx stop c` first, or --force\n")
     assert sbx_in.out("rm", "-f", "c") == "c\n"
     assert sbx_in.column("ID") == []
-    deadline = time.monotonic() + 5
-    while keeper in descendants():  # it has answered, and ends
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: keeper not in descendants())  # it has answered, and ends
 
 
 def test_names(sbx_in):
@@ -136,10 +133,7 @@ def test_restart(sbx_in):
     sbx_in.live()
     sbx_in.until("c", "up")
     assert sbx_in.out("restart", "c") == "c\n"
-    deadline = time.monotonic() + 10
-    while sbx_in.out("logs", "c") != "up\nbye\nup\n":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: sbx_in.out("logs", "c"), lambda log: log == "up\nbye\nup\n")
     assert sbx_in.column("State") == ["running"]
 
 
@@ -165,9 +159,7 @@ def test_ps_as_scripts_read_it(sbx_in):
 def test_throw_away_containers_are_seen_while_they_run(sbx_in):
     process = sbx_in.sbx.popen("run", sbx_in.image, "sh", "-c", "echo up; sleep 60", stdout=subprocess.PIPE)
     assert process.stdout.readline() == "up\n"
-    deadline = time.monotonic() + 5
-    while len(found := sbx_in.column("Id")) != 1:
-        assert time.monotonic() < deadline
+    found = until(lambda: sbx_in.column("Id"))
     assert sbx_in.out("exec", found[0][:8], "echo", "in") == "in\n"
     sbx_in("stop", "-t", "1", found[0])
     assert process.wait(10) == 143
@@ -182,11 +174,12 @@ def test_logs(sbx_in):
     assert sbx_in.out("logs", "c") == whole
     assert sbx_in("logs", "c").stderr == "err\n"
     assert sbx_in.out("logs", "--since", "1h", "c") == whole
-    assert sbx_in.out("logs", "--until", "1h", "c") == ""
+    assert sbx_in.out("logs", "--until", "-1h", "c") == ""
+    assert sbx_in.out("logs", "--until", "1h", "c") == whole
     done = sbx_in("logs", "--tail", "3", "c")
     assert (done.stdout + done.stderr).count("\n") >= 2 and "18" not in done.stdout.replace("18\n", "", 1)
     stamped = sbx_in.out("logs", "-t", "c").splitlines()[0]
-    assert stamped.endswith(" 0") and stamped.startswith("20") and "+00:00 " in stamped
+    assert stamped.endswith(" 0") and stamped.startswith("20") and "Z " in stamped
 
 
 def test_logs_follow(sbx_in):
@@ -237,9 +230,7 @@ def test_killed_keeper(sbx_in):
     id_ = sbx_in.live()
     sbx_in.until("c", "up")
     os.kill(sbx_in.keeper("c"), signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while sbx_in.column("State") != ["exited"]:
-        assert time.monotonic() < deadline
+    until(lambda: sbx_in.column("State"), lambda states: states == ["exited"])
     assert sbx_in.column("ExitCode") == ["137"]
     assert sbx_in.out("wait", "c") == "137\n"
     assert sbx_in.out("start", "c") == "c\n" and sbx_in.column("State") == ["running"]
@@ -312,12 +303,8 @@ def test_restart_policies(sbx_in):
     sbx_in.live("--restart", "on-failure:2", script="echo ran; exit 1", name="two")
     sbx_in.live("--restart", "on-failure", script="echo ran", name="none")
     sbx_in.live("--restart", "always", script="echo up; sleep 0.3", name="more")
-    deadline = time.monotonic() + 20
-    while sbx_in.out("inspect", "-f", "{{.RestartCount}}", "two") != "2\n" or "up\nup\nup\n" not in sbx_in.out(
-        "logs", "more"
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: sbx_in.out("inspect", "-f", "{{.RestartCount}}", "two"), lambda count: count == "2\n", 20)
+    until(lambda: sbx_in.out("logs", "more"), lambda log: "up\nup\nup\n" in log, 20)
     sbx_in("stop", "-t", "0", "more")
     time.sleep(1)
     assert sbx_in.out("logs", "two") == "ran\n" * 3
@@ -325,10 +312,7 @@ def test_restart_policies(sbx_in):
     assert set(sbx_in.column("State")) == {"exited"}
     sbx_in("start", "more")
     sbx_in("rm", "-f", "more")
-    deadline = time.monotonic() + 10
-    while [words for words in descendants().values() if " more " in words]:  # its minder
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not any(" more " in words for words in descendants().values()))  # its minder
 
 
 def test_restart_policy_that_is_none(sbx_in):
