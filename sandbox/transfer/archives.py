@@ -1,12 +1,11 @@
 """Images written as one tar: oci-archive and docker-archive, to a file or a pipe.  (cold)
 
-A file is written under another name and renamed.  Blobs of the OCI form are streamed; the docker form wants plain
+A file is written without a name, and gets it at the end.  Blobs of the OCI form are streamed; the docker form wants plain
 layers, whose size stands before them: each is unpacked to a file without a name first.
 """
 
 import contextlib
 import os
-import secrets
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from sandbox.image.files import blob_name
 from sandbox.image.jsonstrict import dumps
 from sandbox.image.layout import sync_folder
 from sandbox.image.manifest import Descriptor
+from sandbox.transfer import unfinished
 from sandbox.transfer.recode import Recoded
 from sandbox.transfer.sinks import entries, index, write_error
 from sandbox.transfer.transports import Document
@@ -30,7 +30,7 @@ class TarWriter:
     def __init__(self, path: str) -> None:
         self.what = "stdout" if path == "-" else path
         self._path = "" if path == "-" else os.path.abspath(path)
-        self._new = ""
+        self._new, self._beside = "", False
         try:
             if not self._path:
                 self._fd = os.dup(1)
@@ -40,15 +40,15 @@ class TarWriter:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)  # a pipe or a device: nothing to rename
                 return
-            self._new = f"{os.path.dirname(self._path)}/.new-{secrets.token_hex(8)}"
-            self._fd = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._new, self._fd = unfinished.file(os.path.dirname(self._path))
+            self._beside = True
         except OSError as error:
             raise write_error(path, error) from None
 
     @property
     def folder(self) -> str:
         """Where there is room for what is unpacked on the way."""
-        return os.path.dirname(self._path) if self._new else os.environ.get("TMPDIR", "/var/tmp")
+        return os.path.dirname(self._path) if self._beside else os.environ.get("TMPDIR", "/var/tmp")
 
     def _write(self, piece: bytes) -> None:
         view = memoryview(piece)
@@ -82,9 +82,9 @@ class TarWriter:
     def finish(self) -> None:
         self._write(bytes(1024))
         try:
-            if self._new:
+            if self._beside:
                 os.fsync(self._fd)
-                os.rename(self._new, self._path)
+                unfinished.name(self._new, self._fd, self._path)
                 sync_folder(os.path.dirname(self._path))
             os.close(self._fd)
         except OSError as error:

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from sandbox.image.layout import sync_folder
 from sandbox.image.manifest import Descriptor
 from sandbox.image.reference import Reference
 from sandbox.registry.access import Access
+from sandbox.transfer import unfinished
 from sandbox.transfer.transports import Document
 
 Open = Callable[[int], Iterator[bytes]]
@@ -99,9 +99,8 @@ class _Folder:
         self.what = path
         self._path = os.path.abspath(path)
         self._old = os.path.isdir(self._path) and bool(os.listdir(self._path))
-        self._new = f"{os.path.dirname(self._path)}/.new-{secrets.token_hex(8)}"
         try:
-            os.mkdir(self._new, 0o755)
+            self._new, self._lock = unfinished.folder(os.path.dirname(self._path))
         except OSError as error:
             raise write_error(path, error) from None
 
@@ -120,6 +119,21 @@ class _Folder:
 
     def abandon(self) -> None:
         shutil.rmtree(self._new, ignore_errors=True)
+        self._let_go()
+
+    @contextlib.contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """Around what is done before anybody could call `abandon`."""
+        try:
+            yield
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _let_go(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 class LayoutSink(_Folder):
@@ -131,9 +145,10 @@ class LayoutSink(_Folder):
         super().__init__(path)
         self._name = name
         self._entries: list[dict[str, Any]] = []
-        if self._old:
-            archive.oci_index(FolderFiles(self._path))  # else it is no layout: nothing is written into it
-        self._write("oci-layout", iter([b'{"imageLayoutVersion":"1.0.0"}']))
+        with self._or_nothing():
+            if self._old:
+                archive.oci_index(FolderFiles(self._path))  # else it is no layout: nothing is written into it
+            self._write("oci-layout", iter([b'{"imageLayoutVersion":"1.0.0"}']))
 
     def has(self, wanted: Descriptor) -> bool:
         for root in (self._new, self._path):
@@ -155,6 +170,7 @@ class LayoutSink(_Folder):
             if not self._old:
                 self._write("index.json", iter([index(self._entries)]))
                 os.rename(self._new, self._path)
+                self._let_go()
             else:
                 self._merge()
             sync_folder(os.path.dirname(self._path))
@@ -208,10 +224,10 @@ class FolderSink(_Folder):
     def __init__(self, path: str, family: str = "") -> None:
         super().__init__(path)
         self.family = family
-        if self._old and not os.path.exists(f"{self._path}/version"):
-            self.abandon()
-            raise SandboxError("write image", path, detail="the directory is not empty, and it is no `dir:` image")
-        self._write("version", iter([b"Directory Transport Version: 1.1\n"]))
+        with self._or_nothing():
+            if self._old and not os.path.exists(f"{self._path}/version"):
+                raise SandboxError("write image", path, detail="the directory is not empty, and it is no `dir:` image")
+            self._write("version", iter([b"Directory Transport Version: 1.1\n"]))
 
     def has(self, wanted: Descriptor) -> bool:
         with contextlib.suppress(OSError):
@@ -226,11 +242,12 @@ class FolderSink(_Folder):
         self._write("manifest.json" if names is not None else inner, iter([document.raw]))
 
     def finish(self) -> None:
-        gone = f"{self._new}.old"
+        gone = f"{os.path.dirname(self._path)}/.sbx-old-{os.path.basename(self._new)[-16:]}"
         try:
             if self._old:
                 os.rename(self._path, gone)
             os.rename(self._new, self._path)
+            self._let_go()
             sync_folder(os.path.dirname(self._path))
         except OSError as error:
             raise write_error(self.what, error) from None

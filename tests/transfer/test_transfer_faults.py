@@ -424,6 +424,33 @@ def test_a_signal_ends_a_copy_and_nothing_is_left(puller: Sbx, slowly: Served, t
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci", "dir"])
+def test_what_a_killed_copy_leaves_goes_with_the_next(puller: Sbx, slowly: Served, tmp_path: Path, form: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.sbx-new-mine").mkdir()  # not one of ours
+    words = ("copy", "-q", f"docker://{slowly.server.host}/a/b:1")
+    process = begun(puller, slowly, *words, f"{form}:{tmp_path}/out/first")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(left) == (1 if form.endswith("archive") else 2), left
+    slowly.serve()
+    done = puller(*words, f"{form}:{tmp_path}/out/second")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".sbx-new-mine", "second"]
+
+
+def test_a_folder_that_is_something_else_stays_as_it_is(puller: Sbx, served: Served, tmp_path: Path) -> None:
+    (tmp_path / "out/mine").mkdir(parents=True)
+    (tmp_path / "out/mine/file").write_text("x")
+    for form in ("oci", "dir"):
+        done = puller("copy", "-q", f"docker://{served.server.host}/a/b:1", f"{form}:{tmp_path}/out/mine")
+        assert done.returncode == 125, done.stderr
+        assert [str(path) for path in sorted((tmp_path / "out").rglob("*"))] == [
+            f"{tmp_path}/out/mine", f"{tmp_path}/out/mine/file",
+        ]  # fmt: skip
+
+
 def test_what_a_killed_pull_leaves_goes_with_the_next_command(puller: Sbx, slowly: Served) -> None:
     process = begun(puller, slowly, "pull", f"{slowly.server.host}/a/b:1")
     os.kill(process.pid, signal.SIGKILL)
