@@ -151,7 +151,11 @@ class _Group(typer.core.TyperGroup):
         _say("Examples", [_example(VERBS[verb].examples[0]) for verb in ("run", "wrap", "doctor")])
         width = max(len(name) for name, _ in ENVIRONMENT if "," not in name) + 2
         _say("Environment", [f"{name:<{width}}{words}" for name, words in ENVIRONMENT if "," not in name])
-        _say("", [f"`{NAME} VERB --help` tells more. Exit status 125 says that {NAME} failed, not the command."])
+        more = (
+            f"`{NAME} VERB --help` tells more. As in podman, `{NAME} container ls`, `{NAME} image rm` and the like are verbs too.",
+            f"Exit status 125 says that {NAME} failed, not the command.",
+        )
+        _say("", list(more))
 
 
 def _tidy(parameters: Iterable[Any]) -> None:
