@@ -10,6 +10,16 @@ from sandbox.options import FLAG, Option
 from sandbox.verbs import VERBS
 
 NAME = "sbx"
+_PODS = f"`{NAME} pod create` and `{NAME} run --pod` are for containers that belong together"
+# Verbs of podman and docker that are not there -> what is there in their place
+_INSTEAD = {
+    "build": f"`buildah build -t APP` and `buildah push APP oci-archive:FILE:APP` make what `{NAME} load -i FILE` takes",
+    "network": f"containers share a network by `--network container:NAME` or a pod, see `{NAME} pod create --help`; -p publishes ports",
+    "compose": _PODS,
+    "kube": _PODS,
+    "play": _PODS,
+    "auto-update": f"`{NAME} pull`, then `{NAME} run --replace`",
+}
 
 
 def check(verb: str, values: dict[str, Any], operands: list[str]) -> None:
@@ -57,7 +67,7 @@ def unknown_verb(verb: str) -> NoReturn:
     """Raise UsageError for a verb that there is not."""
     if verb[:1] == "-":
         raise UsageError("unknown option", verb, hint=perhaps(verb, ("--help", "--version", "--debug")))
-    raise UsageError("unknown verb", verb, hint=perhaps(verb, VERBS))
+    raise UsageError("unknown verb", verb, hint=_INSTEAD.get(verb) or perhaps(verb, VERBS))
 
 
 def in_our_words(verb: str, argv: list[str], error: Any) -> UsageError:

@@ -43,6 +43,8 @@ def test_version(sbx: Run) -> None:
     ("argv", "message", "hint"),
     [
         (["rnu"], "sbx: unknown verb `rnu`", "did you mean `run`?"),
+        (["build", "."], "sbx: unknown verb `build`", "`sbx load -i FILE` takes"),
+        (["network", "ls"], "sbx: unknown verb `network`", "`--network container:NAME` or a pod"),
         (["--versoin"], "sbx: unknown option `--versoin`", "did you mean `--version`?"),
         (["run", "--volum", "a", "x"], "sbx: run: unknown option `--volum`", "did you mean `--volume`?"),
         (["run", "--vol=a", "x"], "sbx: run: unknown option `--vol`", "did you mean `--volume`?"),
