@@ -78,13 +78,24 @@ def apply(config: dict[str, Any], change: str) -> None:
     elif word == "EXPOSE":
         for port in rest.split():
             number, _, protocol = port.partition("/")
-            if not number.isdecimal() or not 0 < int(number) < 65536 or protocol not in ("", "tcp", "udp", "sctp"):
+            if (
+                not (number.isascii() and number.isdecimal())
+                or not 0 < int(number) < 65536
+                or protocol not in ("", "tcp", "udp", "sctp")
+            ):
                 raise _wrong(change, f"`{port}` is not PORT[/tcp|udp|sctp]")
             config.setdefault("ExposedPorts", {})[f"{number}/{protocol or 'tcp'}"] = {}
     elif word == "VOLUME":
         for path in _command(rest, change) if rest.startswith("[") else rest.split():
             config.setdefault("Volumes", {})[path] = {}
     else:
+        if word == "STOPSIGNAL":
+            from sandbox.life.ending import signal_number
+
+            try:
+                signal_number(rest)
+            except SandboxError as error:
+                raise _wrong(change, error.detail or "no such signal") from None
         key = {"USER": "User", "WORKDIR": "WorkingDir", "STOPSIGNAL": "StopSignal"}[word]
         config[key] = rest
 

@@ -29,7 +29,20 @@ def test_instructions() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["RUN x", "CMD", "CMD [1]", "CMD [", "ENV A", "EXPOSE 0", "EXPOSE x/tcp", "LABEL a=1 b", ""]
+    "change",
+    [
+        "STOPSIGNAL FOO",
+        "EXPOSE ٣",
+        "RUN x",
+        "CMD",
+        "CMD [1]",
+        "CMD [",
+        "ENV A",
+        "EXPOSE 0",
+        "EXPOSE x/tcp",
+        "LABEL a=1 b",
+        "",
+    ],
 )
 def test_what_is_no_instruction(change: str) -> None:
     with pytest.raises(SandboxError) as caught:
