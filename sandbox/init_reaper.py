@@ -17,6 +17,7 @@ else:
     import _signal
 
 _ENDING = (1, 2, 3, 15)
+_PR_SET_NAME = 15  # prctl(2)
 _KEYBOARD, _SI_KERNEL = (2, 3, 20), 128  # SIGINT, SIGQUIT, SIGTSTP; sigaction(2)
 
 
@@ -72,6 +73,9 @@ def _reap(child: int) -> None:
             return
         if pid == child:
             status = os.waitstatus_to_exitcode(code)
+            if status < 0:
+                # For the keeper, which can not tell it from an exit status: see Vigil.
+                linux.syscall("prctl", _PR_SET_NAME, b"signal %d" % -status, 0, 0, 0, subject="name of the reaper")
             os._exit(status if status >= 0 else 128 - status)
         if pid == 0:
             return

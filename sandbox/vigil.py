@@ -52,7 +52,8 @@ class Vigil:
         self.host_pid = 0
         self.status: int | None = None
         self.command = ""  # name of the first process, which may not be what was started any more
-        self.signal = 0  # what has ended the first process
+        self.signal = 0  # what has ended the first process, or the command behind the reaper
+        self.reaper = annotations.get("dev.sbx.init") == "reaper"
         self.sent: set[int] = set()  # signals that went to it from here
         self.patient = True  # wait for a terminal that does not take the last output of the payload
         self.wake = -1
@@ -156,11 +157,11 @@ class Vigil:
 
     def _reap(self, *, block: bool = False) -> None:
         """Collect children; a helper that ends before the payload takes the container with it, and says so."""
-        if self.group and self.pid:
+        if self.group and self.pid and not self.reaper:
             self.command = self.group.name_of(self.host_pid)  # of one that has ended too, until it is collected
         while self.status is None:
             try:
-                pid, code = os.waitpid(-1, 0 if block else os.WNOHANG)
+                pid, code = os.waitpid(self._next(block) if self.reaper else -1, 0 if block else os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -168,7 +169,7 @@ class Vigil:
             status = os.waitstatus_to_exitcode(code)
             if pid == self.pid:
                 self.pid = 0
-                self.signal = max(0, -status)
+                self.signal = self.signal or max(0, -status)
                 self.status = status if status >= 0 else EXIT_SIGNAL - status
             elif pid == self.helper:
                 from sandbox import net_slirp
@@ -181,6 +182,18 @@ class Vigil:
 
                 if pid in fuse_overlay.started:  # else somebody whose parent has ended
                     raise fuse_overlay.died(status)
+
+    def _next(self, block: bool) -> int:
+        """The child that has ended, still to be collected: its name is how a reaper says that a signal ended the command."""
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if block else os.WNOHANG))
+        if found and found.si_pid == self.pid:
+            try:
+                with open(f"/proc/{self.host_pid}/comm", "rb", buffering=0) as file:
+                    word, _, number = file.read().strip().partition(b" ")
+            except OSError:
+                return found.si_pid
+            self.signal = int(number) if word == b"signal" and number.isdigit() else 0
+        return found.si_pid if found else self.pid
 
     def _from_cli(self, poll: "select.poll") -> None:
         message = linux.receive(self.cli)
@@ -207,7 +220,7 @@ class Vigil:
         """
         if not self.pid:
             return
-        self.sent.add(SIGKILL if number in TERMINATING else number)
+        self.sent |= {number, SIGKILL if number in TERMINATING else number}
         if number in TERMINATING and not self._disposed(number):
             os.kill(self.pid, SIGKILL)
             self._reap(block=True)

@@ -1,0 +1,48 @@
+"""How commands end, and what is said of it: behind the reaper (--init) as in front of it."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
+
+FAULT = "import ctypes; ctypes.string_at(0)"
+
+
+def test_behind_the_reaper_a_signal_gets_its_reason(sbx):
+    done = sbx("run", "--rm", "--init", "host:", "python3", "-c", FAULT)
+    assert (done.returncode, done.stderr) == (139, "sbx: ended by SIGSEGV, not by sbx\n")
+    done = sbx("run", "--rm", "--init", "host:", "sh", "-c", "kill -ABRT $$")
+    assert (done.returncode, done.stderr) == (134, "sbx: ended by SIGABRT, not by sbx\n")
+
+
+@pytest.mark.parametrize("script", ["exit 139", "sh -c 'kill -SEGV $$'; exit 139", "kill -TERM $$"])
+def test_behind_the_reaper_no_reason_where_there_is_none(sbx, script):
+    """An exit status like that of a signal, a signal to somebody else, and one that terminals send."""
+    done = sbx("run", "--rm", "--init", "host:", "sh", "-c", script)
+    assert done.returncode in (139, 143) and "ended by" not in done.stderr
+
+
+def test_behind_the_reaper_the_filter_is_named(sbx, tmp_path):
+    profile = tmp_path / "kill.toml"
+    rule = '[[seccomp.syscalls]]\nnames = ["getpriority"]\naction = "SCMP_ACT_KILL_PROCESS"\n'
+    profile.write_text(f'extends = "default"\n{rule}')
+    program = "import os; os.getpriority(0, 0)"
+    done = sbx("run", "--rm", "--init", "--profile", str(profile), "host:", "python3", "-c", program)
+    words = "ended by SIGSYS: the profile's filter answers a call with it"
+    assert (done.returncode, done.stderr) == (159, f"sbx: {words}\n")
+
+
+@pytest.mark.parametrize("number", ["USR1", "KILL", "TERM", "ABRT"])
+def test_what_was_sent_to_the_reaper_needs_no_reason(sbx_in, number):
+    sbx_in.live("--init", script="echo up; exec sleep 1000")
+    sbx_in.until("c", "up")
+    sbx_in("kill", "-s", number, "c")
+    sbx_in("wait", "c")
+    state = json.loads(sbx_in.out("inspect", "c"))[0]["State"]
+    assert state["ExitCode"] > 128 and state["Error"] == ""
+
+
+def test_reason_behind_the_reaper_is_recorded(sbx_in):
+    sbx_in("run", "--init", "--name", "c", sbx_in.image, "sh", "-c", "kill -FPE $$", code=136)
+    assert sbx_in.out("inspect", "-f", "{{.State.Error}}", "c") == "ended by SIGFPE, not by sbx\n"
