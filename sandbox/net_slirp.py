@@ -5,6 +5,7 @@ the container is 10.0.2.100/24, its gateway 10.0.2.2, its name server 10.0.2.3. 
 reach (`--disable-host-loopback`, `--no-map-gw`).
 """
 
+import fcntl
 import os
 
 from sandbox import caps, linux, linux_rare, userns
@@ -103,11 +104,14 @@ def _let_device_outlive(helper: int) -> None:
 
 def _spawn(path: str, arguments: tuple[str, ...], *copies: tuple[int, int]) -> int:
     """Start a helper whose words go to the log; `copies` are (descriptor, its number in the helper).  Returns its pid."""
+    # Out of the way first: a number may be that of another's source, as it falls.
+    least = max(number for _, number in copies) + 1
+    moved = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least), number) for fd, number in copies]
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
-        *((os.POSIX_SPAWN_DUP2, fd, number) for fd, number in copies),
+        *((os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moved),
     ]
     # To enter the namespace takes rights, which an exec by another uid than 0 (wrap) loses.
     held = caps.pass_on() if os.geteuid() else 0
@@ -117,6 +121,8 @@ def _spawn(path: str, arguments: tuple[str, ...], *copies: tuple[int, int]) -> i
     except OSError as error:
         raise SandboxError.of("start program", path, error) from None
     finally:
+        for fd, _ in moved:
+            os.close(fd)
         if held:
             caps.apply(held, held, 0, 0)
 

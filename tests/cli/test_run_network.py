@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import Sbx
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "netns")
 
@@ -141,6 +142,17 @@ def test_host_gateway(own_box, network):
         own_box.out("tail -n 1 /etc/hosts", f"--network={network}", "--add-host=host:host-gateway")
         == "10.0.2.2\thost\n"
     )
+
+
+@BOTH
+def test_whatever_the_caller_has_open(own_box, network, no_leftovers):
+    """Each shifts the numbers of our own descriptors, two of which the helper has under fixed ones."""
+    shell = Sbx(own_box.sbx.store, own_box.sbx.environment, "/bin/sh")
+    words = ("run", f"--network={network}", f"rootfs:{own_box.rootfs}", "ls", "/sys/class/net/tap0/mtu")
+    for count in range(7):
+        opened = " ".join(f"{fd}</dev/null" for fd in range(3, 3 + count))
+        done = shell("-c", f'exec "$0" "$@" {opened}', own_box.sbx.launcher, *words, timeout=20)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "/sys/class/net/tap0/mtu\n", ""), count
 
 
 @BOTH
