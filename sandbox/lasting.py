@@ -74,7 +74,16 @@ class Lasting(Keeper):
     def note(self, what: str, more: "dict[str, Any] | None" = None) -> None:
         """Tell who reads `sbx events`."""
         if self.noted >= 0:
+            self._read_about()
             events.note(self.noted, what, self.container.about, more)
+
+    def _read_about(self) -> None:
+        """Its name may be another one by now."""
+        self.container.about = state.read(".", "about") or self.container.about
+
+    def _clean(self) -> None:
+        self._read_about()  # as long as it is there
+        super()._clean()
 
     def finish(self, code: int, reason: str) -> None:
         """The container has ended with `code`: record it or remove the container, then tell who waits for it."""

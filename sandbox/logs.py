@@ -30,7 +30,8 @@ class Log:
         self._open()
 
     def _open(self) -> None:
-        self.fd = os.open(PATH, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        # For the user, whose id may be another one; nobody else can enter the folder above.
+        self.fd = os.open(PATH, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self.size = os.fstat(self.fd).st_size
 
     def write(self, stream: str, chunk: bytes) -> None:

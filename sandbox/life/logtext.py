@@ -147,6 +147,8 @@ class _Reader:
             return os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return -1
+        except OSError as error:
+            raise SandboxError.of("read log", self.path, error) from None
 
     def is_at(self, fd: int) -> bool:
         """Whether `fd` is the file that is open."""

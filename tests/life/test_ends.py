@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
@@ -46,3 +47,30 @@ def test_what_was_sent_to_the_reaper_needs_no_reason(sbx_in, number):
 def test_reason_behind_the_reaper_is_recorded(sbx_in):
     sbx_in("run", "--init", "--name", "c", sbx_in.image, "sh", "-c", "kill -FPE $$", code=136)
     assert sbx_in.out("inspect", "-f", "{{.State.Error}}", "c") == "ended by SIGFPE, not by sbx\n"
+
+
+@pytest.mark.parametrize("words", [(), ("--rm",), ("--rm", "--userns", "keep-id")])
+def test_what_happens_to_a_renamed_one_has_its_new_name(sbx_in, words):
+    sbx_in.live(*words, name="old")
+    sbx_in.until("old", "up")
+    sbx_in("rename", "old", "new")
+    sbx_in("exec", "new", "true")
+    sbx_in("kill", "-s", "KILL", "new")
+    told = (
+        "events",
+        "--stream=false",
+        "--format",
+        "{{.Name}} {{.Status}}",
+        "--filter",
+        "event=died",
+        "--filter",
+        "event=exec",
+    )
+    until(lambda: sbx_in.out(*told).splitlines(), lambda lines: lines == ["new exec", "new died"])
+
+
+def test_log_of_one_whose_keeper_has_another_id(sbx_in):
+    sbx_in("run", "-d", "--userns", "keep-id", "--name", "c", sbx_in.image, "sh", "-c", "echo out; echo err >&2")
+    sbx_in("wait", "c")
+    done = sbx_in("logs", "c")
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
