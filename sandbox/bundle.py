@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # Verb -> what it imports, with what these import; modules that only some starts need are left to them.
 VERBS = {
-    "run": ("entry", "run", "overlay", "refusals"),
-    "wrap": ("entry", "wrap", "refusals"),
-    "exec": ("entry", "exec", "channel"),
+    "run": ("entry", "options_run", "run", "overlay", "refusals"),
+    "wrap": ("entry", "options_wrap", "wrap", "refusals"),
+    "exec": ("entry", "options_exec", "exec", "channel"),
 }
 FOLDER = os.path.dirname(__file__)
 CACHE = f"{FOLDER}/__pycache__"
