@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import pytest
 
@@ -67,12 +68,19 @@ def _must_work() -> set[str]:
     return {name for name in os.environ.get("SBX_MUST_WORK", "").split(",") if name}
 
 
+def _without(name: str, told: str) -> NoReturn:
+    """Skip a test for want of `name`, unless that must work here."""
+    if name in _must_work():
+        pytest.fail(f"SBX_MUST_WORK: {told}", pytrace=False)
+    pytest.skip(told)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     # Who started us may have ignored them (nohup, a background job), and whoever we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    unknown = _must_work() - set(NAMES)
+    unknown = _must_work() - {*NAMES, "mirror"}
     if unknown:
         raise pytest.UsageError(f"SBX_MUST_WORK: no such probe: {', '.join(sorted(unknown))}")
 
@@ -93,9 +101,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if row.status != MISSING:
                 continue
             told = f"{name}: {row.cause}" + (f" (fix: {row.fix})" if row.fix else "")
-            if name in _must_work():
-                pytest.fail(f"SBX_MUST_WORK: {told}", pytrace=False)
-            pytest.skip(told)
+            _without(name, told)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -161,15 +167,12 @@ def layered_oci() -> Callable[[int], Images]:
 
 
 @pytest.fixture(scope="session")
-def debian_rootfs() -> Path:
-    """Takes about a minute when it is made first: for tests marked slow."""
-    return images.debian_rootfs()
-
-
-@pytest.fixture(scope="session")
 def debian_oci() -> Images:
     """Takes about a minute when it is made first: for tests marked slow."""
-    return images.debian()
+    try:
+        return images.debian()
+    except (FileNotFoundError, RuntimeError) as error:
+        _without("mirror", f"mirror: {str(error).strip().splitlines()[-1]}")
 
 
 # -- what is left behind --

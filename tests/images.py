@@ -8,8 +8,7 @@ in).  Made in a temporary folder next to it, under a lock, and renamed: several 
     layered(3)          two layers by buildah, one of our own: whiteouts, an opaque folder, hard links, set-uid, ...
     layered(n)          n layers by our own writer: layer i adds /layers/i, and removes /layers/(i-2);
                         above 100 only the layout is made
-    debian_rootfs()     folder; Debian's essential packages, by mmdebstrap from the mirror of this machine's apt
-    debian()            Images: the same
+    debian()            Images: Debian's essential packages, by mmdebstrap from the mirror of this machine's apt
 """
 
 import fcntl
@@ -43,11 +42,6 @@ class Images:
     def oci(self) -> str:
         """Reference of the OCI layout."""
         return f"oci:{self.layout}:{self.tag}"
-
-    @property
-    def references(self) -> list[str]:
-        """All three forms."""
-        return [self.oci, f"oci-archive:{self.oci_archive}", f"docker-archive:{self.docker_archive}"]
 
 
 def cache() -> Path:
@@ -177,17 +171,6 @@ def _debian_tar(target: Path) -> None:
     # Without a suite the sources come from standard input, as this machine's apt has them.
     sources = b"\n\n".join(path.read_bytes() for path in _apt_sources())
     call("mmdebstrap", "--variant=essential", "--format=tar", *proxies, "", target, "-", stdin=sources)
-
-
-def debian_rootfs() -> Path:
-    """A folder with Debian's essential packages, all files the caller's own."""
-
-    def recipe(new: Path) -> None:
-        (new / "rootfs").mkdir()
-        call("tar", "-C", new / "rootfs", "--no-same-owner", "--exclude=./dev/*", "-xf", _debian_tar_file())
-        call("chmod", "-R", "u+rwX", new / "rootfs")
-
-    return made("debian-rootfs", recipe) / "rootfs"
 
 
 def _debian_tar_file() -> Path:

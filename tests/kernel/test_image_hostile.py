@@ -13,7 +13,6 @@ import pytest
 from test_image_workshop import Layout, Room, folder, hard, image_of, info, link, room, sha256, tar  # noqa: F401
 
 PWNED = b"pwned"
-BIG = 100_000
 
 
 def _refused(room: Room, name: str, words: str, code: int = 125, **more: Any) -> str:  # noqa: F811

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from sandbox import spec
 from sandbox.options_run import HEALTH
 from sandbox.verbs import VERBS
 
@@ -104,3 +105,13 @@ def test_no_option_is_accepted_and_then_ignored(verb: str) -> None:
     postponed = {option.dest for option in VERBS[verb].options if option.later}
     assert offered - read == set()
     assert read & postponed == set()
+
+
+def test_every_annotation_is_in_the_table() -> None:
+    used = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "spec.py"
+        for name in re.findall(r"""["'](dev\.sbx\.[a-z]+)["']""", path.read_text(encoding="utf-8"))
+    }
+    assert used - {"dev.sbx.size"} == set(spec.ANNOTATIONS)  # that one is of images

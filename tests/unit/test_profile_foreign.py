@@ -12,7 +12,7 @@ from sandbox.profile import calls, compile, foreign, simulate
 from sandbox.profile.policy import Answer
 
 NATIVE = calls.machine()
-AUDIT, OCI_ARCH, DOCKER_ARCH = calls.MACHINES[NATIVE]
+AUDIT, OCI_ARCH, _ = calls.MACHINES[NATIVE]
 ALLOW, EPERM = Answer("SCMP_ACT_ALLOW"), Answer("SCMP_ACT_ERRNO", 1)
 
 DOCKER: dict[str, Any] = {
