@@ -33,7 +33,6 @@ class Image(NamedTuple):
     manifest_raw: bytes
     manifest_type: str
     config_raw: bytes
-    config_type: str
     config: manifest.Config
     layers: list[Layer]
 
@@ -72,7 +71,7 @@ def oci_image(
                 detail += "; it is a foreign layer, and sbx never fetches urls that an image names"
             raise SandboxError("read image", what, detail=detail)
         layers.append(Layer(descriptor.digest, descriptor.size, diff_id, descriptor.media_type, _pieces(files, name)))
-    return Image([], entry.digest, raw, found.media_type, config_raw, found.config.media_type, config, layers)
+    return Image([], entry.digest, raw, found.media_type, config_raw, config, layers)
 
 
 def every_image(files: Files, entry: manifest.Descriptor, what: str, depth: int = 0) -> list[Image]:
@@ -184,7 +183,7 @@ def docker_images(files: Files) -> list[Image]:
             Layer("", files.size(member), diff_id, "", _pieces(files, member))
             for member, diff_id in zip(members, config.diff_ids, strict=True)
         ]
-        images.append(Image(names, "", b"", manifest.MANIFEST, config_raw, manifest.CONFIG, config, layers))
+        images.append(Image(names, "", b"", manifest.MANIFEST, config_raw, config, layers))
     if not images:
         raise SandboxError("read archive", files.what, detail="it holds no image")
     return images

@@ -8,7 +8,7 @@ network                         /proc/PID/net/dev of its command: all but the lo
 import os
 from typing import NamedTuple
 
-from sandbox import state
+from sandbox import cgroup_keeper, state
 from sandbox.life.processes import processes
 
 
@@ -45,21 +45,13 @@ def look(known: state.Known) -> Used:
     )  # fmt: skip
 
 
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def _keyed(path: str) -> dict[str, int]:
-    pairs = (line.split() for line in _text(path).splitlines())
+    pairs = (line.split() for line in cgroup_keeper.read(path).splitlines())
     return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdecimal()}
 
 
 def _number(path: str) -> int:
-    text = _text(path).strip()
+    text = cgroup_keeper.read(path).strip()
     return int(text) if text.isdecimal() else -1
 
 
@@ -78,7 +70,7 @@ def _network(known: state.Known, pid: int) -> tuple[int, int]:
         if known.about.get("network") == "host":
             return -1, -1
     received = sent = 0
-    lines = _text(f"/proc/{pid}/net/dev").splitlines()[2:]
+    lines = cgroup_keeper.read(f"/proc/{pid}/net/dev").splitlines()[2:]
     for name, _, numbers in (line.partition(":") for line in lines):
         fields = numbers.split()
         if name.strip() != "lo" and len(fields) > 8:
@@ -88,7 +80,7 @@ def _network(known: state.Known, pid: int) -> tuple[int, int]:
 
 def _disk_of_group(group: str) -> tuple[int, int]:
     read = written = 0
-    text = _text(f"{group}/io.stat")
+    text = cgroup_keeper.read(f"{group}/io.stat")
     if not os.path.exists(f"{group}/io.stat"):
         return -1, -1
     for line in text.splitlines():

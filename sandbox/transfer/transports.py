@@ -179,7 +179,5 @@ def image_of(source: Source, platform: str = "") -> Image:
         )
 
     layers = [layer_of(*pair) for pair in zip(found.layers, config.diff_ids, strict=True)]
-    return Image(
-        list(source.names), document.digest, document.raw, found.media_type, config_raw, found.config.media_type, config,
-        layers,
-    )  # fmt: skip
+    names = list(source.names)
+    return Image(names, document.digest, document.raw, found.media_type, config_raw, config, layers)
