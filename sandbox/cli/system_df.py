@@ -6,7 +6,7 @@ from sandbox import state
 from sandbox.cli.rows import table, templated
 from sandbox.image import listing
 from sandbox.image.describe import human_size, json_text
-from sandbox.image.prune import held, layers_of, made_from, users
+from sandbox.image.prune import held
 from sandbox.image.store import Store
 from sandbox.image.usage import per_image, whole
 from sandbox.life import volumes
@@ -28,13 +28,16 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     found = {f"volumes/{volume.name}": len(volume.users()) for volume in volumes.everything()}
     parts, rest = whole(store)
     images = per_image(store, parts)
-    boxes, running = made_from(store), held(store)
+    made_from = list(store.made_from().values())
     for image in images:
-        image["containers"] = users(layers_of(store, image["stored"]), boxes, running)
+        image["containers"] = sum(made_from.count(image_id) for image_id in store.ids_of(image["stored"]))
     containers = [
         state.Known(f"{store.root}/containers", path[11:]) for path in parts if path.startswith("containers/")
     ]
-    rows = _rows(parts, rest, images, containers, found)
+    # Of an image that was removed by force, containers keep what they need.
+    layers = held(store) | {name.partition(".")[0] for name in store.pinned()}
+    used = {path for path in parts if path.startswith("layers/") and path[7:].partition(".")[0] in layers}
+    rows = _rows(parts, rest, images, containers, found, used)
     template = opts["format"]
     if opts["verbose"]:
         _verbose(parts, images, containers, found)
@@ -56,10 +59,12 @@ def _row(kind: str, total: int, active: int, size: int, free: int) -> dict[str, 
 
 
 def _rows(
-    parts: dict[str, int], rest: int, images: list[dict[str, Any]], containers: list[state.Known], users: dict[str, int]
-) -> list[dict[str, Any]]:
+    parts: dict[str, int], rest: int, images: list[dict[str, Any]], containers: list[state.Known], users: dict[str, int],
+    used: set[str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`used` are parts that containers need, whether there is an image or not."""
     of_images = {path: size for path, size in parts.items() if path.startswith(("blobs/", "layers/"))}
-    needed = set().union(*(image["parts"] for image in images if image["containers"]))
+    needed = set().union(*(image["parts"] for image in images if image["containers"])) | used
     lives = {f"containers/{known.id}" for known in containers if known.lives}
     boxes = {path: size for path, size in parts.items() if path.startswith("containers/")}
     kept = {path: size for path, size in parts.items() if path.startswith("volumes/")}

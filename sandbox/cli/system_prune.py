@@ -1,6 +1,5 @@
 """`sbx system prune`: ended containers, images that nobody needs, what killed commands left.  (cold)"""
 
-import os
 from typing import Any
 
 from sandbox import idmap
@@ -11,6 +10,7 @@ from sandbox.image import filters, leftovers
 from sandbox.image.describe import human_size
 from sandbox.image.prune import prune
 from sandbox.image.store import Store
+from sandbox.image.usage import sizes
 from sandbox.life import volumes
 
 _WARNING = """WARNING! This command removes:
@@ -22,9 +22,9 @@ _IN_USE = 2
 _OF_VOLUMES = "        - all volumes that no container has\n"
 
 
-def _used(path: str) -> int:
-    disk = os.statvfs(path)
-    return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+def _used(store: Store) -> int:
+    """Bytes of the store; what others write to the same disk meanwhile is none of it."""
+    return sizes([store.root]).get(store.root, 0)
 
 
 def _volumes(texts: list[str]) -> tuple[list[str], int]:
@@ -53,7 +53,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if not sure(warning, "system prune", force=opts["force"]):
         return 0
     store = Store()
-    before = _used(store.root)
+    before = _used(store)
     maps = idmap.resolve()
     gone = []
     code = 0
@@ -72,5 +72,5 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             print(f"Deleted {title}")
             for one in ids:
                 print(one)
-    print(f"Total reclaimed space: {human_size(max(0, before - _used(store.root)))}")
+    print(f"Total reclaimed space: {human_size(max(0, before - _used(store)))}")
     return code or failed

@@ -62,6 +62,18 @@ class Content:
                     found.setdefault(name, []).append(container)
         return found
 
+    def made_from(self) -> dict[str, str]:
+        """Image id of each container that is there, running or not; by the container's id."""
+        found = {}
+        folder = f"{self.root}/containers"
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                image_id = (state.read(f"{folder}/{name}", "about") or {}).get("image_id", "")
+                # Without either it is what a killed command left.
+                if image_id and (os.path.exists(f"{folder}/{name}/spec") or state.Known(folder, name).lives):
+                    found[name] = str(image_id)
+        return found
+
     def reachable(self, entries: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
         """(digests of blobs, hex diff ids) that these index entries need; SandboxError when one can not be read."""
         blobs: set[str] = set()

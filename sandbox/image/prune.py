@@ -5,7 +5,6 @@ import os
 
 from sandbox.errors import SandboxError, report
 from sandbox.image import filters, listing
-from sandbox.image.layers import hexes
 from sandbox.image.store import Store, Stored
 
 
@@ -33,31 +32,8 @@ def prune(store: Store, texts: list[str], *, everything: bool) -> tuple[list[str
 
 
 def busy(store: Store, stored: Stored) -> bool:
-    """Whether containers are made from this image; running ones hold its layers, others name them in their spec."""
-    return bool(users(layers_of(store, stored), made_from(store), held(store)))
-
-
-def layers_of(store: Store, stored: Stored) -> list[set[str]]:
-    """The layers (hex diff ids) of an image, for each platform; none when it is broken."""
-    try:
-        return [hexes(image.config.diff_ids) for image in store.every_image(stored)]
-    except SandboxError:
-        return []
-
-
-def users(wanted: list[set[str]], boxes: list[set[str]], running: set[str]) -> int:
-    """How many containers are made from an image of these layers; those that only run count for one."""
-    known = sum(layers in wanted for layers in boxes)
-    return known or int(any(layers and layers <= running for layers in wanted))
-
-
-def made_from(store: Store) -> list[set[str]]:
-    """The layers (hex diff ids) of each container on disk.  An image with some of them only is another image."""
-    containers: dict[str, set[str]] = {}
-    for name, ids in store.pinned().items():
-        for one in ids:
-            containers.setdefault(one, set()).add(name.partition(".")[0])
-    return list(containers.values())
+    """Whether there are containers that are made from this image, running or not."""
+    return bool(set(store.made_from().values()) & set(store.ids_of(stored)))
 
 
 def held(store: Store) -> set[str]:

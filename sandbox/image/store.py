@@ -202,6 +202,22 @@ class Store(Content):
         """Take one name of several away."""
         self.layout.change(lambda old: [e for e in old if e.get("digest") != digest or raw_name(e) != name])
 
+    def ids_of(self, stored: Stored) -> list[str]:
+        """The id of an image, for each platform; none when it is broken."""
+        try:
+            return [image.id for image in self.every_image(stored)]
+        except SandboxError:
+            return []
+
+    def _refuse_used(self, stored: Stored, what: str) -> None:
+        ids = self.ids_of(stored)
+        for container, image_id in self.made_from().items():
+            if image_id in ids and len(self.alike(stored)) == 1:
+                raise SandboxError(
+                    "remove image", what, detail=f"image is in use by container {container[:12]}",
+                    hint="remove the container first; --force removes the name now and the layers later",
+                )  # fmt: skip
+
     def delete(self, stored: Stored, *, force: bool) -> None:
         """Remove an image with all its names; SandboxError "remove image" when something runs from it.
 
@@ -211,20 +227,16 @@ class Store(Content):
         gone = stored.entry.digest
         with self.alone(WAIT) as alone:
             entries = self.layout.raw_entries()
-            _, keep = self.reachable([e for e in entries if e.get("digest") != gone])
-            pinned = {} if force else self.pinned()
+            if not force:
+                self._refuse_used(stored, what)
             with contextlib.ExitStack() as held:
                 try:
                     _, own = self.reachable([e for e in entries if e.get("digest") == gone])
+                    _, keep = self.reachable([e for e in entries if e.get("digest") != gone])
                 except SandboxError:
-                    own = set()  # broken: its layers are found by the sweep
+                    own = keep = set()  # this one or another is broken: what is needed is not known
                 for name in self.layers.names():
                     if name.partition(".")[0] in own - keep:
-                        if name in pinned:
-                            raise SandboxError(
-                                "remove image", what, detail=f"image is in use by container {pinned[name][0][:12]}",
-                                hint="remove the container first; --force removes the name now and the layers later",
-                            )  # fmt: skip
                         fd = self.layers.try_hold(name)
                         if fd >= 0:
                             held.callback(os.close, fd)
@@ -235,7 +247,10 @@ class Store(Content):
                             )  # fmt: skip
                 self.layout.change(lambda old: [e for e in old if e.get("digest") != gone])
             if alone:
-                self._sweep(None)
+                try:
+                    self._sweep(None)
+                except SandboxError as error:
+                    tell(f"warning: the space is not given back: {error}; `sbx system check --repair` puts that right")
             else:
                 tell("another sbx is loading an image; the space is given back by the next `sbx rmi`")
 

@@ -321,6 +321,38 @@ def test_an_image_that_was_just_removed_gets_no_name(full: Sbx) -> None:
     lines(full, "system", "check")
 
 
+@pytest.mark.requires("userns", "overlay")
+def test_what_a_container_needs_is_not_to_be_had_back(full: Sbx) -> None:
+    assert full("create", "--name", "kept", "more", "/nothing").returncode == 0
+    lines(full, "rmi", "-f", "more")
+    lines(full, "rmi", "base", "other")
+    images = json.loads(full("system", "df", "--format", "json").stdout)[0]
+    assert images["Total"] == 0 and images["RawSize"] > 14000 and images["RawReclaimable"] == 0
+    [said] = [line for line in lines(full, "system", "prune", "-f") if line.startswith("Total")]
+    after = json.loads(full("system", "df", "--format", "json").stdout)[0]
+    assert after["RawSize"] == 0 and float(said.split()[-2]) * 1000 > images["RawSize"]
+
+
+def test_a_broken_image_does_not_keep_others(full: Sbx) -> None:
+    digest = lines(full, "images", "--format", "{{.Digest}}", "other")[0]
+    (full.store / "blobs" / digest.replace(":", "/")).write_text("{}")
+    done = full("rmi", "more")
+    assert done.returncode == 0 and "Untagged: localhost/more:latest" in done.stdout
+    assert "warning: the space is not given back: " in done.stderr and "sbx system check --repair" in done.stderr
+    assert lines(full, "rmi", "other")[0] == "Untagged: localhost/other:latest"
+    assert lines(full, "system", "check") == [] and len(list((full.store / "blobs/sha256").iterdir())) == 3
+
+
+@pytest.mark.requires("userns", "overlay")
+def test_an_image_with_the_layers_of_one_in_use(full: Sbx, tmp_path: Path) -> None:
+    made = Layout(tmp_path / "layout")
+    made.image("twin", [], {"Env": ["A=b"]}, base="more")
+    lines(full, "load", "-q", "-i", str(tmp_path / "layout"))
+    assert full("create", "--name", "kept", "more", "/nothing").returncode == 0
+    assert "Untagged: localhost/twin:latest" in lines(full, "rmi", "twin")
+    assert full("rmi", "more").returncode == 125
+
+
 def test_annotations_are_told(sbx: Sbx, tmp_path: Path) -> None:
     made = Layout(tmp_path / "noted")
     made.image("1", [tar(entry("a", b"a"))], {})
