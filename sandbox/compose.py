@@ -295,6 +295,8 @@ def _annotations(spec: "dict[str, Any]", opts: "Options", image: "dict[str, Any]
         annotations["dev.sbx.timeout"] = str(seconds)
     if opts["report"]:
         annotations["dev.sbx.report"] = "1"
+    if opts["explain"]:
+        annotations["dev.sbx.explain"] = cold.call("sandbox.profile.calls:looked_at", "seccomp" in spec["linux"])
     if not opts["interactive"]:
         annotations["dev.sbx.stdin"] = "null"
     fds = values.descriptors(opts["preserve_fds"], opts["preserve_fd"])

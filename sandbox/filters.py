@@ -17,6 +17,7 @@ _RETURN = 0x06
 _KILLING = (0x8000_0000, 0x0000_0000, 0x0003_0000)  # SECCOMP_RET_KILL_PROCESS, _KILL_THREAD, _TRAP
 _NO_ARGS = (0,) * 6
 _NOBODY = 0xFFFFFFFF  # -1: this id is left as it is
+_TO_WRITE = 0x243  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 _MOST_RANGES = 20  # of ids, that are looked at: jumps count 255 instructions
 # Calls by their numbers, and which of their arguments are user and group ids.  One that is not mapped is no id here, and
 # the call fails with EINVAL.
@@ -101,11 +102,12 @@ def kills(program: bytes) -> bool:
     return any(int.from_bytes(one[4:], "little") & 0xFFFF0000 in _KILLING for one in returned)
 
 
-def telling(program: bytes, users: "Ranges" = (), groups: "Ranges" = ()) -> bytes:
+def telling(program: bytes, users: "Ranges" = (), groups: "Ranges" = (), ahead: bytes = b"") -> bytes:
     """`program` with a notification in place of each refusal; b"" when there is none, or the init could not hand it over.
 
     ENOSYS is no refusal: it says that the kernel is older, and programs ask often.  `users` and `groups` are the ids that
     are mapped, (first, count): who listens is told of calls with others too, which `program` allows and which fail.
+    `ahead`: more that is told of, see `watching`.
     """
     if answer(program, linux.NR["sendmsg"]) != RET_ALLOW:
         return b""
@@ -123,7 +125,7 @@ def telling(program: bytes, users: "Ranges" = (), groups: "Ranges" = ()) -> byte
             elif k != RET_ALLOW:
                 plain = False  # it kills, logs or traces, and what is told of does nothing of that
         at = program.find(b"\x06\0\0\0", at + 1)
-    return (_strangers(users, groups) if plain else b"") + bytes(made) if found else b""
+    return (ahead + _strangers(users, groups) if plain else b"") + bytes(made) if found or ahead else b""
 
 
 def ids(number: int, args: "tuple[int, ...]") -> "tuple[int, ...]":
@@ -165,6 +167,26 @@ def _strangers(users: "Ranges", groups: "Ranges") -> bytes:
     for place, (number, kinds) in enumerate(calls.items()):
         ahead.append(_instruction(0x15, number, starts[kinds] + len(calls) - place, 0))
     return b"".join([*ahead, _instruction(0x05, size), body])
+
+
+def watching(calls: "Sequence[int]", opens: "dict[int, int]") -> bytes:
+    """What goes in front of a program so that it tells of all `calls`, and of those in `opens` whose argument of that index
+    has flags of open(2) to write or to make a file."""
+    size = 3 * len(opens) + 1  # a block of three for each of these; the last is the notification
+    tests = len(calls) + len(opens)
+    made = [
+        _instruction(0x20, 4),
+        _instruction(0x15, linux.AUDIT_ARCH[linux.MACHINE], 0, tests + size + 2),
+        _instruction(0x20, 0),
+    ]
+    for place, number in enumerate((*opens, *calls)):
+        left = tests - place  # instructions from behind this one to the first block
+        made.append(_instruction(0x15, number, left + (3 * place if place < len(opens) else size - 1), 0))
+    made.append(_instruction(0x05, size))
+    for place, index in enumerate(opens.values()):
+        left = size - 3 * place - 3  # instructions behind this block
+        made += [_instruction(0x20, 16 + 8 * index), _instruction(0x45, _TO_WRITE, left, 0), _instruction(0x05, left)]
+    return b"".join([*made, _instruction(_RETURN, linux.SECCOMP_RET_USER_NOTIF)])
 
 
 def _tell(mapped: "Ranges") -> bytes:

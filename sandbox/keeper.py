@@ -30,7 +30,7 @@ import marshal
 import os
 import sys
 
-from sandbox import init, linux, plan as plans, spec as oci, trees, userns, users
+from sandbox import init, linux, mounts, plan as plans, spec as oci, trees, userns, users
 from sandbox.errors import EXIT_FAILED, SandboxError
 from sandbox.keeper_init import Parent
 from sandbox.vigil import SIGKILL, TERMINATING, send
@@ -99,6 +99,8 @@ class Keeper(Parent):
     """One container's keeper; `work` is its whole life."""
 
     descriptors = -1  # the caller's soft limit of them, once it is not in force
+    terminals: tuple[int, ...] = ()  # those of 0, 1 and 2 that are the caller's terminal, and not handed on
+    input = -1  # a file that the caller gave to be read
 
     def work(self) -> int:
         """Checklist, in the order of the picture above; returns the exit status."""
@@ -148,10 +150,21 @@ class Keeper(Parent):
         """What a container that lives on needs first: see lasting.py."""
 
     def _make_streams(self, steps: "list[tuple[Any, ...]]") -> None:
-        """Its output and input; others have the cli's."""
+        """Its output and input are the cli's, but for a file that is read, and for a terminal: see relay.py."""
+        ends = [max(self.input, 0), 1, 2]
+        if self.terminals:
+            from sandbox import relay
+
+            master, peer = relay.pair(self.spec["process"]["user"]["uid"])
+            self.terminal = relay.Relay(master, self.terminals)
+            ends = [peer if fd in self.terminals else end for fd, end in enumerate(ends)]
+        if ends != [0, 1, 2]:
+            steps.insert(0, ("descriptors", *ends))
 
     def finish(self, code: int, reason: str) -> None:
         """The container has ended with `code`: tell who waits for it."""
+        if self.input >= 0:
+            os.lseek(0, os.lseek(self.input, 0, os.SEEK_CUR), os.SEEK_SET)  # what was read is read for the caller too
         if self.control:
             self.control.finish(code)
 
@@ -171,8 +184,7 @@ class Keeper(Parent):
             names.add("refusals")
         if "dev.sbx.landlock" in self.annotations:
             names.add("landlock")
-        if "dev.sbx.observe" in self.annotations:
-            names.add("observe")
+        names |= {name for name in ("observe", "explain") if f"dev.sbx.{name}" in self.annotations}
         if "dev.sbx.spaces" in self.annotations or not self.own_pids:
             names |= {"join", "spaces"}
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
@@ -181,8 +193,21 @@ class Keeper(Parent):
                 names.add("ports")
         if self.spec["process"]["terminal"] and not self.lasting:
             names.add("console")
+        elif not self.lasting and self._replaces_descriptors():
+            names.add(init.ROOMS["descriptors"])
         for name in names:
             __import__(f"sandbox.{name}")
+
+    def _replaces_descriptors(self) -> bool:
+        """Whether the command could do more with one of the cli's than was meant: see relay.py and mounts.read_only_input."""
+        interactive = self.annotations.get("dev.sbx.stdin") != "null"
+        if interactive:
+            self.input = mounts.read_only_input(0)
+        if any(map(os.isatty, (0, 1, 2))):
+            from sandbox import relay
+
+            self.terminals = relay.terminals(interactive=interactive)
+        return self.input >= 0 or bool(self.terminals)
 
     def _raise_descriptor_limit(self, needed: int) -> None:
         """A layer takes two descriptors: 500 of them more than the customary soft limit of 1024."""

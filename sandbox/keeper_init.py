@@ -50,6 +50,10 @@ class Parent(Vigil):
             from sandbox import observe
 
             self.refusals, steps = observe.begin(self.annotations, self.bpf, steps)
+        elif "dev.sbx.explain" in self.annotations and self.bpf:
+            from sandbox import explain
+
+            self.refusals = explain.Explainer(self.bpf, self.spec)
         ours, theirs = linux.socketpair()
         self._enter_time_namespace()
         if self.watched:

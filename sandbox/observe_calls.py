@@ -45,7 +45,7 @@ CHANGES: "dict[str, tuple[tuple[int, int], ...]]" = {
     "utimensat": ((0, 1),), "setxattr": ((-1, 0),), "lsetxattr": ((-1, 0),), "removexattr": ((-1, 0),),
     "lremovexattr": ((-1, 0),),
 }  # fmt: skip
-_FOLLOWED = ("truncate", "chmod", "fchmodat", "chown", "utime", "utimes", "futimesat", "setxattr", "removexattr")
+FOLLOWED = ("truncate", "chmod", "fchmodat", "chown", "utime", "utimes", "futimesat", "setxattr", "removexattr")
 OF_DESCRIPTORS = ("fchmod", "fchown", "ftruncate", "fsetxattr", "fremovexattr")
 
 
@@ -108,7 +108,7 @@ class Calls:
     def _change(self, name: str, pid: int, args: "Args") -> "Facts":
         found: Facts = []
         for folder, path in CHANGES[name]:
-            follow = name in _FOLLOWED
+            follow = name in FOLLOWED
             if name in ("fchownat", "utimensat"):
                 follow = not args[4 if name == "fchownat" else 3] & linux.AT_SYMLINK_NOFOLLOW
             where = self.tasks.place(pid, args[folder] if folder >= 0 else -1, args[path], follow)

@@ -182,6 +182,7 @@ RUN = (
         Option("--label-file", LIST, "FILE", "Read labels from a file, one KEY=VALUE in a line."),
         Option("--annotation", LIST, "KEY=VALUE", "Add an OCI annotation."),
         Option("--report", VALUE, "FILE", "Write what was refused, and how it ended, to this file as JSON."),
+        Option("--explain", FLAG, "", "Say of each file that could not be changed because it is read-only why that is."),
         Option("--print-config", FLAG, "", "Print the OCI config.json and do not run."),
         Option("--print-plan", FLAG, "", "Print the steps that would be taken and do not run."),
         Option("--timings", FLAG, "", "Print where the time went, to standard error."),

@@ -7,7 +7,7 @@ from sandbox.options_run import RUN
 _SHARED = (
     "timeout", "tty", "env", "env_file", "unsetenv", "workdir", "umask", "ulimit", "allow_degraded",
     "memory", "memory_swap", "cpus", "pids_limit", "tmpfs", "network", "profile", "security_opt",
-    "report", "print_config", "print_plan",
+    "report", "explain", "print_config", "print_plan",
 )  # fmt: skip
 _SHARED_LATER = (
     "name", "init", "replace", "stop_signal", "stop_timeout", "pidfile", "restart", "log_driver", "log_opt",

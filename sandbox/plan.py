@@ -219,7 +219,12 @@ def _filter(spec: "dict[str, Any]", bpf: bytes) -> "Step":
     users, groups = (
         [(e["containerID"], e["size"]) for e in spec["linux"][f"{kind}Mappings"]] for kind in ("uid", "gid")
     )
-    return ("seccomp", bpf, filters.telling(bpf, users, groups), filters.witness(bpf))
+    ahead = b""
+    if "dev.sbx.explain" in spec["annotations"]:
+        from sandbox import explain
+
+        ahead = explain.ahead(spec["annotations"]["dev.sbx.explain"])
+    return ("seccomp", bpf, filters.telling(bpf, users, groups, ahead), filters.witness(bpf))
 
 
 def _allows_user_namespace(bpf: bytes) -> bool:

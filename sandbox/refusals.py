@@ -83,8 +83,12 @@ class Refusals:
         told = self._told(fd)
         if not told:
             return
-        pid, number, args, arch = call(told)
-        value = filters.answer(self._program, number, args, arch)
+        _, number, args, arch = call(told)
+        self._decide(fd, told, filters.answer(self._program, number, args, arch))
+
+    def _decide(self, fd: int, told: bytes, value: int) -> None:
+        """Answer a call as the plain filter does, which says `value`."""
+        pid, number, args, _ = call(told)
         if value == filters.RET_ALLOW:
             # Allowed, whatever we say, and told of for its ids: the kernel goes on, and finds that they are none.
             self._count(number, 0, pid, filters.ids(number, args))

@@ -40,6 +40,7 @@ ANNOTATIONS = {
     "dev.sbx.folders": "folders to make in the root when they are missing, one per line",
     "dev.sbx.landlock": "what Landlock confines: KEY VALUE, one per line, see landlock.py",
     "dev.sbx.profile": "name of the profile, `|`, and the path of the JSON profile that its filter is from, if any",
+    "dev.sbx.explain": "calls that are looked at for what is read-only: NUMBER=NAME, comma separated, see explain.py",
     "dev.sbx.observe": "descriptor of what `profile learn` is told by: see observe.py",
     "dev.sbx.image": "the image's full name",
     "dev.sbx.degraded": "what is weaker than asked for, with the user's consent, comma separated",

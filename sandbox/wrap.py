@@ -107,6 +107,8 @@ def build(
     _mounts(spec, opts, directory, network, container)
     profiles.finish(spec, fragment)
     annotations.update({"dev.sbx.storage": "bind", "dev.sbx.network": network, "dev.sbx.image": "wrap:"})
+    if opts["explain"]:
+        annotations["dev.sbx.explain"] = cold.call("sandbox.profile.calls:looked_at", "seccomp" in spec["linux"])
     if opts["timeout"]:
         annotations["dev.sbx.timeout"] = str(values.seconds(opts["timeout"], "--timeout"))
     return spec

@@ -96,3 +96,13 @@ def nearest(name: str) -> str:
     """The known call that looks most like `name`, or ""."""
     known = set(table("x86_64")) | set(table("aarch64"))
     return next(iter(difflib.get_close_matches(name, sorted(known), 1)), "")
+
+
+def looked_at(filtered: bool) -> str:
+    """The annotation dev.sbx.explain for this machine; SandboxError for a command without a filter, which is what tells."""
+    from sandbox.explain import LOOKED_AT
+
+    if not filtered:
+        raise SandboxError("run", "--explain", errno.EINVAL, "this profile has no filter, which is what tells of calls")
+    numbers = table(machine())
+    return ",".join(f"{numbers[name]}={name}" for name in LOOKED_AT if name in numbers)

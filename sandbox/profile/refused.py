@@ -1,5 +1,5 @@
 """Refused calls, as the keeper counted them, in words: which rule it was, and what to add if they were meant; and calls
-that failed by the id map.  (cold)"""
+that failed by the id map, or with what is read-only.  (cold)"""
 
 import errno
 import os
@@ -18,7 +18,8 @@ _SHOWN = 20  # lines; the report has them all
 def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     """One dict for each kind of refusal in `records` (see refusals.py): {call, errno, count, process, pid, args, rule, advice}.
 
-    `rule` is FILE:LINE of a profile, or the JSON profile's path; "" where no rule but the id map is why: `args` are the ids then.
+    `rule` is FILE:LINE of a profile, or the JSON profile's path; "" where no rule is why, but the id map (`args` are ids then) or a
+    file system that is read-only (`args` is the path).
     """
     names = {number: name for name, number in calls.table(calls.machine()).items()}
     path, policy = _policy(profile, seccomp)
@@ -30,6 +31,14 @@ def explain(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[
                 {
                     "call": name, "errno": "EINVAL", "count": count, "process": process, "pid": pid, "args": list(args),
                     "rule": "", "advice": _UNMAPPED,
+                }
+            )  # fmt: skip
+            continue
+        if args and isinstance(args[0], str):
+            found.append(
+                {
+                    "call": name, "errno": "EROFS", "count": count, "process": process, "pid": pid, "args": [args[0]],
+                    "rule": "", "advice": args[1],
                 }
             )  # fmt: skip
             continue
@@ -53,7 +62,8 @@ def lines(profile: str, seccomp: str, records: list[tuple[Any, ...]]) -> list[st
         who = f"{row['process']}, pid {row['pid']}" if row["process"] else "a process that ended"
         line = f"refused {times}{row['call']} by {os.path.basename(row['rule'])} ({who}): {row['advice']}"
         if not row["rule"]:
-            line = f"failed {times}{row['call']} with ids {':'.join(map(str, row['args']))} ({who}): {row['advice']}"
+            what = row["args"][0] if row["errno"] == "EROFS" else f"ids {':'.join(map(str, row['args']))}"
+            line = f"failed {times}{row['call']} with {what} ({who}): {row['advice']}"
         made.append(printable(line))
     if len(records) > _SHOWN:
         made.append(f"refused {len(records) - _SHOWN} more kinds of calls; --report has all")

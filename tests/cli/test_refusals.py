@@ -223,3 +223,72 @@ def test_ids_of_a_further_process(own_box, no_leftovers):
         assert row[1] == 0 and row[-1] == [4000000, 0]
     finally:
         own_box.sbx("rm", "-f", "c")
+
+
+# -- what is read-only --
+
+
+def told(done):
+    return sorted(line.partition(" (")[0].removeprefix("sbx: failed ").replace("openat ", "open ") + line.partition("): ")[2].replace("read-only: ", " ")
+                  for line in done.stderr.splitlines() if line.startswith("sbx: failed "))  # fmt: skip
+
+
+def test_what_is_read_only_is_told_with_its_reason(box, tmp_path):
+    """--explain; of what fails in another way, or not at all, nothing is said."""
+    (tmp_path / "file").write_text("x\n")
+    (tmp_path / "deep").mkdir()
+    script = """
+    echo x >/v/file; echo x >/v/new; mkdir /v/new /v/deep; rm -f /v/file; mv /v/file /v/other; chmod 600 /v/file; true >/v/deep/../file
+    cat /v/file /v/none; ls /v; rmdir /none; echo x >/none/x; echo x >/dev/null; mkfifo /tmp/p; true >/w/there
+    echo x >/proc/sys/kernel/hostname; exit 3"""
+    done = box(script, "--explain", "-v", f"{tmp_path}:/v:ro", "-v", f"{tmp_path}:/w")
+    assert done.returncode == 3 and (tmp_path / "there").exists()
+    assert told(done) == [
+        "2x open with /v/file /v is mounted so",
+        "chmod with /v/file /v is mounted so",
+        "mkdir with /v/new /v is mounted so",
+        "open with /proc/sys/kernel/hostname /proc/sys is among the profile's readonlyPaths",
+        "open with /v/new /v is mounted so",
+        "rename with /v/file /v is mounted so",
+        "rename with /v/other /v is mounted so",
+        "unlink with /v/file /v is mounted so",
+    ]
+
+
+def test_a_read_only_root_is_told(box):
+    done = box("touch /etc/x; touch /tmp/x; mkdir /new; exit 4", "--explain", "--read-only")
+    assert done.returncode == 4
+    assert told(done) == [
+        "mkdir with /new / is (--read-only, or the profile says so)",
+        "open with /etc/x / is (--read-only, or the profile says so)",
+    ]
+
+
+def test_wrap_says_how_to_write(own_box, tmp_path, no_leftovers):
+    done = own_box.sbx("wrap", "--explain", "-w", tmp_path, "--", "python3", "-c", "import os; os.mkdir('/usr/new')")
+    assert done.returncode == 1
+    assert [line.partition("): ")[2] for line in done.stderr.splitlines() if line.startswith("sbx: ")] == [
+        "read-only: / is, and --rw PATH makes a path writable"
+    ]
+
+
+def test_without_explain_nothing_of_it_is_looked_at(box, tmp_path):
+    done = box("echo x >/v/file; mkdir /v/x; exit 5", "-v", f"{tmp_path}:/v:ro")
+    assert done.returncode == 5 and "sbx:" not in done.stderr
+
+
+def test_explain_in_the_report_with_much_else(box, tmp_path):
+    """Only so many places are told apart, and refusals and ids are told as ever."""
+    path = tmp_path / "report.json"
+    script = "for i in $(seq 200); do true >/v/$i; done; mount -t tmpfs none /mnt; chown 4000000 /tmp; exit 6"
+    assert box(script, "--explain", "-q", "--report", str(path), "-v", f"{tmp_path}:/v:ro").returncode == 6
+    rows = json.loads(path.read_text())["refused"]
+    assert [row["errno"] for row in rows if row["errno"] != "EROFS"] == ["EPERM", "EINVAL"]
+    assert [row["args"] for row in rows if row["errno"] == "EROFS"] == [[f"/v/{n}"] for n in range(1, 51)]
+
+
+def test_explain_takes_a_filter(box, refused):
+    refused(
+        box("true", "--explain", "-q", "--privileged"),
+        "run `--explain`: this profile has no filter, which is what tells of calls",
+    )

@@ -10,7 +10,7 @@ DOCS = TREE / "docs/security.md"
 # row -> (weakness, what sbx does)
 ROWS = {
     "R01": ("a descriptor of the host is open at start (CVE-2024-21626)", "all close-on-exec, closed again before exec; the working directory is checked"),
-    "R02": ("descriptors of the caller are inherited", "0 to 2 and those named by --preserve-fd"),
+    "R02": ("descriptors of the caller are inherited", "0 to 2 and those named by --preserve-fd; a file at 0 that is read can not be written"),
     "R03": ("the program of the tool is overwritten through /proc (CVE-2019-5736)", "it belongs to nobody who is mapped, or is a sealed copy in memory; not dumpable until exec"),
     "R04": ("who joins a sandbox is traced before it is confined (CVE-2016-9962)", "not dumpable until exec"),
     "R05": ("the image's code is loaded by the tool (CVE-2019-14271)", "everything is imported before the root changes"),
@@ -22,7 +22,7 @@ ROWS = {
     "R11": ("a mount's target is swapped meanwhile (CVE-2021-30465)", "mounts go by descriptor only"),
     "R12": ("setgroups regains access (CVE-2018-7169)", "setgroups denied without the helper"),
     "R13": ("groups of the caller are kept", "exactly the image's groups"),
-    "R14": ("TIOCSTI types into the terminal", "filter, a session of its own, a terminal proxy"),
+    "R14": ("TIOCSTI types into the terminal", "filter, a session of its own, a terminal of its own in place of the caller's, with -t or without"),
     "R15": ("TIOCSTI with high bits (CVE-2019-10063)", "comparisons are on the low 32 bits"),
     "R16": ("TIOCLINUX, TIOCSETD", "filter"),
     "R17": ("process 1 is traced or read", "it is the command itself, or not dumpable; pidfd_getfd and process_vm_writev refused"),
@@ -69,7 +69,7 @@ ROWS = {
     "R58": ("rare calls", "refused"),
     "R59": ("environment, umask, signals, priority", "clean, 022, reset, refused"),
     "R60": ("namespaces that were forgotten", "all seven, always"),
-    "R61": ("sockets and files of the host", "not there; a socket as volume takes a word"),
+    "R61": ("sockets and files of the host", "not there; a socket as volume takes a word; what the session goes by is covered in volumes"),
     "R62": ("a filter on one thread only", "loaded before exec, so every thread has it"),
     "R63": ("root of the host is mapped", "never"),
     "I01": ("absolute names and `..` in archives", "`/` is dropped, `..` refused; each part is opened by descriptor"),
