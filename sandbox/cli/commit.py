@@ -52,7 +52,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         document["rootfs"] = {"type": "layers", "diff_ids": [one.diff_id for one in layers]}
         config_raw = dumps(document)
         config = manifest.parse_config(config_raw, "commit", len(layers))
-        image = Image(names, "", b"", manifest.MANIFEST, config_raw, manifest.CONFIG, config, layers)
+        image = Image(names, "", b"", manifest.MANIFEST, config_raw, config, layers)
         image_id, warnings = store.take(image, maps, quiet=True)
         announce(warnings, quiet=opts["quiet"])
     if opts["iidfile"]:

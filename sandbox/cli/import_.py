@@ -156,7 +156,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
             }
         )
         config = manifest.parse_config(config_raw, "import", 1)
-        image = Image(names, "", b"", manifest.MANIFEST, config_raw, manifest.CONFIG, config, [layer])
+        image = Image(names, "", b"", manifest.MANIFEST, config_raw, config, [layer])
         image_id, warnings = store.take(image, maps, quiet=True)
         announce(warnings, quiet=opts["quiet"])
     print(f"sha256:{image_id}")
