@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_LONGEST = 200  # characters of a name: it has to fit into a file's, with what else is put there
 _MARSHAL = 4  # read by all versions of Python there are
 _BLOCK = 4096  # bytes: what a small file has on most disks
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -198,6 +199,8 @@ def _by_name(parent: str, name: str) -> str:
 
 def check_name(name: str, step: str) -> None:
     """SandboxError of `step` unless `name` can be one."""
+    if len(name) > _LONGEST:
+        raise SandboxError(step, f"{name[:20]}...", EINVAL, f"a name has at most {_LONGEST} characters")
     if not name[:1].isalnum() or not all(char.isascii() and (char.isalnum() or char in "_.-") for char in name):
         raise SandboxError(
             step, name, EINVAL, "a name has letters, digits, `_`, `.` and `-`, and begins with one of the first two"
@@ -225,6 +228,8 @@ def take_name(parent: str, name: str, id_: str) -> None:
                     f"`sbx rm {name}` removes that container; --replace does so first",
                 ) from None
             release_name(parent, name, holder)
+        except OSError as error:
+            raise SandboxError.of("name container", name, error) from None
 
 
 def release_name(parent: str, name: str, id_: str) -> None:

@@ -8,7 +8,7 @@ from sandbox import events, state
 from sandbox.cli.each import for_each
 from sandbox.errors import SandboxError
 from sandbox.life import ending, root
-from sandbox.life.chosen import improper
+from sandbox.life.chosen import improper, write
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -31,12 +31,12 @@ def _prepare(known: state.Known) -> None:
     if lock < 0:
         raise SandboxError("initialize container", known.name, detail="it has been removed meanwhile")
     try:
+        write(known, "state", {"prepared": time.time()})  # first: on a full disk it stays as it was
         for name in ("ended", ending.HALTED):
             try:
                 os.unlink(name, dir_fd=lock)
             except FileNotFoundError:
                 pass
-        state.write("state", {"prepared": time.time()}, lock)
         events.remember(known.parent, "init", known.about)
     finally:
         os.close(lock)

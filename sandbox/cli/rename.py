@@ -1,10 +1,10 @@
 """`sbx rename`: another name for a container.  (cold)"""
 
-import os
 from typing import Any
 
 from sandbox import events, state
-from sandbox.life.chosen import find
+from sandbox.errors import SandboxError
+from sandbox.life.chosen import find, write
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -14,11 +14,11 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if name == known.about.get("name"):
         return 0
     state.take_name(known.parent, name, known.id)
-    folder = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        state.write("about", {**known.about, "name": name}, folder)
-    finally:
-        os.close(folder)
+        write(known, "about", {**known.about, "name": name})
+    except SandboxError:
+        state.release_name(known.parent, name, known.id)
+        raise
     if known.about.get("name"):
         state.release_name(known.parent, known.about["name"], known.id)
     events.remember(known.parent, "rename", {**known.about, "name": name})

@@ -1,12 +1,12 @@
 """`sbx update`: change the limits of a container, running or not.  (cold)"""
 
-import os
 import sys
 from typing import Any
 
 from sandbox import cgroup, limits, state
 from sandbox.cli.each import the_one
 from sandbox.errors import EINVAL, SandboxError
+from sandbox.life.chosen import write
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -30,11 +30,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     if known.lives:
         _in_force(known, new)
     spec["linux"]["resources"] = new
-    folder = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        state.write("spec", (spec, bpf), folder)
-    finally:
-        os.close(folder)
+    write(known, "spec", (spec, bpf))
     sys.stdout.write(f"{known.id}\n")
     return 0
 

@@ -115,6 +115,8 @@ def halt(known: state.Known) -> None:
             os.close(os.open(f"{known.directory}/{HALTED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except FileNotFoundError:
             pass  # it has been removed
+        except OSError as error:
+            raise SandboxError.of("note that it is to stay ended", known.name, error) from None
 
 
 def stop(known: state.Known, seconds: float | None) -> None:

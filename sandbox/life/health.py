@@ -17,6 +17,7 @@ from typing import Any
 from sandbox import channel, events, state, values
 from sandbox.errors import EINVAL, SandboxError
 from sandbox.life import ending
+from sandbox.life.chosen import write
 
 STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
 TOO_LATE = -1  # exit status of a check that was ended for its time, as podman has it
@@ -153,11 +154,7 @@ def _changing(known: state.Known) -> Iterator[dict[str, Any]]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         record = known_of(known)
         yield record
-        folder = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            state.write(_RECORD, record, folder)
-        finally:
-            os.close(folder)
+        write(known, _RECORD, record)
     finally:
         os.close(lock)
 

@@ -7,6 +7,7 @@
 A reboot starts nothing again: `sbx generate systemd` makes a unit for that.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -16,6 +17,7 @@ from sandbox import state
 from sandbox.errors import SandboxError
 from sandbox.life import ending, starting
 from sandbox.life.checker import beside
+from sandbox.life.chosen import write
 
 _LOCK = "minder"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0  # seconds
@@ -67,11 +69,8 @@ def _is_over(known: state.Known, policy: str, most: int, code: int, restarts: in
 
 
 def _count(known: state.Known, restarts: int) -> None:
-    folder = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        state.write("about", {**known.about, "restarts": restarts}, folder)
-    finally:
-        os.close(folder)
+    with contextlib.suppress(SandboxError):  # a full disk is no reason not to start it
+        write(known, "about", {**known.about, "restarts": restarts})
 
 
 def _collect() -> None:

@@ -1,5 +1,6 @@
 """A container that is there, started: for the first time after `create`, or again.  (cold)"""
 
+import contextlib
 import os
 import time
 from typing import Any
@@ -62,7 +63,8 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
         status = launch.start(spec, bpf, container)
     except SandboxError as error:
         # Podman has it too: a command that is not there ends the container, with its status.
-        state.write("ended", {"code": error.code, "finished": 0.0, "reason": str(error)}, lock)
+        with contextlib.suppress(OSError):  # the disk is full, and that is why
+            state.write("ended", {"code": error.code, "finished": 0.0, "reason": str(error)}, lock)
         raise
     finally:
         os.close(lock)

@@ -74,3 +74,12 @@ def test_log_of_one_whose_keeper_has_another_id(sbx_in):
     sbx_in("wait", "c")
     done = sbx_in("logs", "c")
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
+
+
+def test_name_that_is_too_long_for_a_file(sbx_in):
+    sbx_in("create", "--name", "c", sbx_in.image, "true")
+    assert "a name has at most 200 characters" in sbx_in("rename", "c", "a" * 300, code=125).stderr
+    long = "a" * 200
+    sbx_in("rename", "c", long)
+    sbx_in("rm", long)
+    assert sbx_in.column("Names") == []

@@ -204,6 +204,9 @@ def work():
     found["wait"] = call("wait", "c")
     found["after"] = call("ps", "-a", "--format", "{{.Names}} {{.State}} {{.ExitCode}}")
     found["tail"] = call("logs", "c")
+    for words in (("rename", "c", "d"), ("update", "--pids-limit", "5", "c"), ("init", "c")):
+        found["full " + words[0]] = call(*words)
+    found["kept"] = call("wait", "c")
     found["rm"] = call("rm", "c")
     found["again"] = call("run", "--rm", box, "echo", "room")
     found["left"] = call("ps", "-aq")
@@ -229,6 +232,10 @@ def test_full_disk(sbx, busybox_rootfs):
     assert found["stop"][:2] == [0, "c\n"] and found["wait"][:2] == [0, "7\n"]
     assert found["after"][:2] == [0, "c exited 7\n"]
     assert found["tail"][0] == 0 and found["tail"][1].endswith("a")
+    for verb in ("rename", "update", "init"):
+        code, out, told = found[f"full {verb}"]
+        assert (code, out) == (125, "") and "No space left on device\n" in told and "internal" not in told, verb
+    assert found["kept"][:2] == [0, "7\n"]
     assert found["rm"][:2] == [0, "c\n"]
     assert found["again"][:2] == [0, "room\n"]
     assert found["left"][:2] == [0, ""]
