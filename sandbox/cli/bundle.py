@@ -13,13 +13,15 @@ from types import ModuleType
 
 from sandbox import bundle
 
+_LONGEST = 90_000  # bytes of a part; what is longer than 128 KiB gets memory of its own from the C library
+
 
 def write(verb: str) -> None:
     """For `verb` of bundle.VERBS; imports all that it needs anew, so this is for a process that ends after it."""
     # Times first: a source that changes meanwhile does not match later.
     sources = [name for name in os.listdir(bundle.FOLDER) if name.endswith(".py")]
     times = {entry[0]: entry for entry in bundle.stamp(sources)}
-    modules: bundle.Modules = []
+    parts: list[list[bundle.Module]] = [[]]
     original = SourceFileLoader.exec_module
 
     def exec_module(loader: SourceFileLoader, module: ModuleType) -> None:
@@ -28,7 +30,10 @@ def write(verb: str) -> None:
         code = loader.get_code(module.__name__)
         if package == "sandbox" and name != "bundle" and code:
             # In the order in which they are ready: each comes after what it needs.
-            modules.append((name, os.path.basename(loader.path), code))
+            found = (name, os.path.basename(loader.path), code)
+            if len(marshal.dumps([*parts[-1], found])) > _LONGEST:
+                parts.append([])
+            parts[-1].append(found)
 
     SourceFileLoader.exec_module = exec_module  # type: ignore[assignment,method-assign]
     try:
@@ -38,13 +43,15 @@ def write(verb: str) -> None:
             importlib.import_module(f"sandbox.{name}")
     finally:
         SourceFileLoader.exec_module = original  # type: ignore[method-assign]
-    record = (MAGIC_NUMBER, [times[source] for _, source, _ in modules], modules)
+    data = [marshal.dumps(part) for part in parts]
+    stamps = [times[source] for part in parts for _, source, _ in part]
+    head = marshal.dumps((MAGIC_NUMBER, stamps, [len(part) for part in data]))
     fresh = f"{bundle.path(verb)}.{os.getpid()}"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with open(fd, "wb") as file:
             os.fchmod(fd, os.stat(bundle.__file__).st_mode & 0o444 | 0o200)
-            marshal.dump(record, file)
+            file.write(b"%0*d" % (bundle.DIGITS, len(head)) + head + b"".join(data))
         os.rename(fresh, bundle.path(verb))
     except OSError:
         os.unlink(fresh)

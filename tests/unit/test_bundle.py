@@ -77,7 +77,7 @@ def test_a_source_that_has_gone(copy: Copy) -> None:
     assert not copy.used()
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", b"rubbish", b"N"])
+@pytest.mark.parametrize("content", [b"", b"\0", b"rubbish", b"00000001N", b"99999999"])
 def test_rubbish_in_its_place(copy: Copy, content: bytes) -> None:
     copy.file.write_bytes(content)
     assert "nobody" in copy.exec().stderr
@@ -86,6 +86,12 @@ def test_rubbish_in_its_place(copy: Copy, content: bytes) -> None:
 
 def test_half_of_it(copy: Copy) -> None:
     copy.file.write_bytes(copy.file.read_bytes()[:-1000])
+    assert "nobody" in copy.exec().stderr
+    assert "sandbox.exec" in copy.used()
+
+
+def test_a_part_of_it_that_is_no_code(copy: Copy) -> None:
+    copy.file.write_bytes(copy.file.read_bytes()[:-1000] + b"\xff" * 1000)
     assert "nobody" in copy.exec().stderr
 
 
