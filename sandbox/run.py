@@ -149,6 +149,10 @@ def _live(spec: "dict[str, Any]", bpf: bytes, container: containers.Container, o
 
 def _refuse(opts: "Options") -> None:
     """What podman has and sbx has not (yet), told apart from an unknown option; what a throw-away container can not have."""
+    if opts["stop_signal"]:
+        cold.here("sandbox.life.ending:signal_number", opts["stop_signal"])  # or nothing could stop it later
+    if opts["stop_timeout"]:
+        cold.here("sandbox.life.ending:patience", opts["stop_timeout"], "--stop-timeout")
     lives = opts["detach"] or (opts["name"] and not opts["rm"])
     for option in ("restart", "log_opt", *(option.dest for option in HEALTH)):
         if opts[option] and not lives:

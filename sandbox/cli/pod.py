@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sandbox import state, values
+from sandbox import state
 from sandbox.cli.confirm import sure
 from sandbox.cli.pause import ask
 from sandbox.errors import ENOENT, EXIT_FAILED, SandboxError, UsageError, report
@@ -107,7 +107,7 @@ def stop(opts: dict[str, Any], operands: list[str]) -> int:
 
 
 def _stop(pod: Pod, time: str) -> None:
-    seconds = values.seconds(time, "--time") if time else None
+    seconds = ending.patience(time, "--time") if time else None
     _all_of(pod.containers[::-1], lambda known: ending.stop(known, seconds))
 
 

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from sandbox import values
 from sandbox.cli.each import for_each
-from sandbox.life import starting
+from sandbox.life import ending, starting
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Restart each, running or not."""
-    seconds = values.seconds(opts["time"], "--time") if opts["time"] else None
+    seconds = ending.patience(opts["time"], "--time") if opts["time"] else None
     return for_each(
         operands,
         lambda known: starting.restart(known, seconds),

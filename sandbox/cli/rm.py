@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from sandbox import values
 from sandbox.cli.each import for_each
 from sandbox.life import ending
 
@@ -11,7 +10,7 @@ _ABSENT = 1  # exit status when one was not there, and nothing else was wrong: p
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
     """Remove each; with --force those that run too."""
-    seconds = values.seconds(opts["time"], "--time") if opts["time"] else 0.0
+    seconds = ending.patience(opts["time"], "--time") if opts["time"] else 0.0
     return for_each(
         operands,
         lambda known: ending.remove(

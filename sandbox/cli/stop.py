@@ -1,6 +1,5 @@
 """`sbx stop`: containers asked to end, and killed when they do not.  (cold)"""
 
-from sandbox import values
 from sandbox.cli.each import for_each
 from sandbox.life import ending
 
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 
 def main(opts: "dict[str, Any]", operands: list[str]) -> int:
     """Stop each; one that does not run is no error."""
-    seconds = values.seconds(opts["time"], "--time") if opts["time"] else None
+    seconds = ending.patience(opts["time"], "--time") if opts["time"] else None
     return for_each(
         operands,
         lambda known: ending.stop(known, seconds),

@@ -5,7 +5,7 @@ import os
 import select
 import time
 
-from sandbox import channel, containers, events, spaces, state
+from sandbox import channel, containers, events, spaces, state, values
 from sandbox.errors import EINVAL, SandboxError
 from sandbox.life.chosen import all_known, find, improper
 
@@ -17,6 +17,7 @@ else:
     import _signal
 
 SIGKILL = 9
+_SIGTERM = 15
 IMPROPER = 2  # exit status of `rm` and `pod rm` when something runs, or is needed: podman's
 HALTED = "halted"  # a file that says: it was ended by a command, and is not to be started again
 # How long a keeper may take to clean up behind a payload that has ended, and a lock to be let go of.
@@ -34,6 +35,22 @@ def signal_number(text: str) -> int:
     if isinstance(found, int) and (not plus or (base == "RTMIN" and more.isdecimal())):
         return int(found) + (int(more) if plus else 0)
     raise SandboxError("read signal", text, EINVAL, detail="no such signal", hint="a name such as TERM, or a number")
+
+
+def patience(text: str, option: str) -> float:
+    """The value of --time and its like, in seconds; SandboxError when it is none."""
+    seconds = values.seconds(text, option)
+    if seconds < 0:
+        raise SandboxError(f"read {option}", text, EINVAL, detail="it is negative")
+    return seconds
+
+
+def _stop_signal(known: state.Known) -> int:
+    """What it is asked by to end; an image may name a signal that is none."""
+    try:
+        return signal_number(str(known.about.get("stop_signal") or "TERM"))
+    except SandboxError:
+        return _SIGTERM
 
 
 def send(known: state.Known, number: int) -> None:
@@ -127,8 +144,7 @@ def stop(known: state.Known, seconds: float | None) -> None:
     if seconds is None:
         seconds = float(known.about.get("stop_timeout", 10))
     waiting = Waiting(known)
-    number = signal_number(str(known.about.get("stop_signal") or "TERM"))
-    asked = ((number, seconds),) if seconds else ()
+    asked = ((_stop_signal(known), seconds),) if seconds else ()
     for one, patience in (*asked, (SIGKILL, _PATIENCE)):
         try:
             send(known, one)

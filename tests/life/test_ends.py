@@ -1,9 +1,13 @@
 """How commands end, and what is said of it: behind the reaper (--init) as in front of it."""
 
 import json
+import signal
+from types import SimpleNamespace
 
 import pytest
 from support import until
+
+from sandbox.life import ending
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
@@ -83,3 +87,20 @@ def test_name_that_is_too_long_for_a_file(sbx_in):
     sbx_in("rename", "c", long)
     sbx_in("rm", long)
     assert sbx_in.column("Names") == []
+
+
+def test_signals_and_times_that_are_none_are_refused_early(sbx_in):
+    told = sbx_in("run", "-d", "--stop-signal", "NOPE", sbx_in.image, "true", code=125).stderr
+    assert told.startswith("sbx: read signal `NOPE`: no such signal\n")
+    for words in (
+        ("run", "-d", "--stop-timeout", "-1", sbx_in.image, "true"),
+        ("stop", "-t", "-1", "c"),
+        ("rm", "-t", "-1", "c"),
+    ):
+        assert "it is negative" in sbx_in(*words, code=125).stderr
+    assert sbx_in.column("Names") == []
+
+
+def test_stop_signal_of_an_image_that_is_none():
+    assert ending._stop_signal(SimpleNamespace(about={"stop_signal": "SIGNOPE"})) == signal.SIGTERM
+    assert ending._stop_signal(SimpleNamespace(about={"stop_signal": "SIGRTMIN+3"})) == signal.SIGRTMIN + 3
