@@ -216,8 +216,14 @@ class Control:
         opened: tuple[int, ...] = ()
         tty, relayed = bool(wanted.get("tty")), tuple(wanted.get("terminals", ()))
         if tty or relayed:
-            from sandbox import console, relay
-
+            try:
+                from sandbox import console, relay
+            except ImportError:  # we are somebody else by now, and nobody needed them at the start
+                detail = "the keeper can not read the code for terminals any more"
+                hint = (
+                    "it can where the folder of sbx may be read by all, or when the container was started with -d or -t"
+                )
+                raise SandboxError("make terminal", detail=detail, hint=hint) from None
             opened = join.terminal(keeper.root, spec["process"]["user"]["uid"])
             client.master = opened[0]
             console.copy_size((fds[1], fds[0], fds[2]), client.master)

@@ -39,6 +39,8 @@ class Lasting(Keeper):
 
     def _import(self, plan: "plans.Plan") -> None:
         super()._import(plan)
+        for name in ("console", "relay"):  # exec and attach may want a terminal
+            __import__(f"sandbox.{name}")
         if self.annotations["dev.sbx.log"].startswith("journald:"):
             __import__("sandbox.journal")
 
