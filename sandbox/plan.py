@@ -175,8 +175,10 @@ def _devices(plan: "Plan", slots: _Slots) -> None:
         plan["init"].append(("symlink", points_to, path))
 
 
-def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> None:
-    """Append what makes the command's process, from its session to exec."""
+def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]", loading: "Step | None" = None) -> None:
+    """Append what makes the command's process, from its session to exec; `loading`: the filter's step, if it was made before."""
+    if bpf and not loading:
+        loading = _filter(spec, bpf)
     process, annotations = spec["process"], spec["annotations"]
     user, sets = process["user"], process["capabilities"]
     init.append(("keyring",))
@@ -198,17 +200,17 @@ def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]") -> Non
     init.append(("ids", user["uid"], user["gid"], tuple(user.get("additionalGids", ()))))
     init.append(("cwd", process["cwd"]))
     init.append(("parent_death_signal",))
-    if bpf and not process["noNewPrivileges"]:
+    if loading and not process["noNewPrivileges"]:
         # Without no_new_privs loading a filter takes CAP_SYS_ADMIN: leaving uid 0 made it ineffective, the next step
         # gives it up.
         init.append(("effective",))
-        init.append(_filter(spec, bpf))
+        init.append(loading)
     init.append(("capabilities", *(caps.mask(sets.get(name, ())) for name in caps.SETS[1:])))
     if process["noNewPrivileges"]:
         init.append(("no_new_privs",))
     init.append(("close_fds", tuple(int(fd) for fd in annotations.get("dev.sbx.fds", "").split(",") if fd)))
-    if bpf and process["noNewPrivileges"]:
-        init.append(_filter(spec, bpf))
+    if loading and process["noNewPrivileges"]:
+        init.append(loading)
     if annotations.get("dev.sbx.init") == "pause":
         init.append(("pause",))
     else:
@@ -240,7 +242,7 @@ def with_user(plan: "Plan", spec: "dict[str, Any]", bpf: bytes) -> "Plan":
     """`plan` again, after the user was looked up in the image: the mount part is the same, ids and rights are new."""
     uid = spec["process"]["user"]["uid"]
     init = [("terminal", uid) if s[0] == "terminal" else s for s in plan["init"] if s[0] in _BEFORE_PROCESS]
-    process_steps(spec, bpf, init)
+    process_steps(spec, bpf, init, next((s for s in plan["init"] if s[0] == "seccomp"), None))
     return {**plan, "init": init}
 
 
