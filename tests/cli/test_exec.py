@@ -4,25 +4,15 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import descendants, leftovers
+from support import descendants, leftovers, until
 
 from sandbox import channel
 from sandbox.errors import SandboxError
-
-
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
-    """What `condition` gives once it is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.01)
-    return found
 
 
 class Lived:

@@ -10,20 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support import TREE, descendants
+from support import TREE, descendants, until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\u009b2J\u202e"
-
-
-def until(condition, seconds=10):
-    """What `condition` gives once it is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
-    return found
 
 
 _before = set()
