@@ -94,9 +94,24 @@ def tags_of(names: list[str]) -> list[str]:
     return [name for name in names if "@" not in name]
 
 
+def _config(inner: dict[str, Any]) -> dict[str, Any]:
+    """The inner part of a config for templates, which may ask for what it does not say."""
+    from sandbox.image.gofunctions import Map, Struct
+
+    found = Struct(inner)
+    found.zero = {
+        "User": "", "ExposedPorts": {}, "Env": [], "Entrypoint": [], "Cmd": [], "Volumes": {}, "WorkingDir": "", "Labels": Map(),
+        "StopSignal": "", "Healthcheck": None, "ArgsEscaped": False, "OnBuild": None,
+    }  # fmt: skip
+    if isinstance(inner.get("Labels"), dict):
+        found["Labels"] = Map(inner["Labels"])
+    return found
+
+
 def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
     """The document of one image, with the keys of `podman image inspect`."""
     from sandbox.image import manifest
+    from sandbox.image.gofunctions import Map
 
     image = store.image(stored)
     document = image.config.document
@@ -110,7 +125,7 @@ def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
         "Version": "",
         "Comment": document.get("comment", ""),
         "Created": image.config.created,
-        "Config": document.get("config") or {},
+        "Config": _config(document.get("config") or {}),
         "Author": document.get("author", ""),
         "Architecture": image.config.architecture,
         "Variant": image.config.variant,
@@ -118,7 +133,7 @@ def inspect(store: "Store", stored: "Stored") -> dict[str, Any]:
         "Size": size,
         "VirtualSize": size,
         "RootFS": {"Type": "layers", "Layers": list(image.config.diff_ids)},
-        "Labels": image.config.run["Labels"],
+        "Labels": Map(image.config.run["Labels"]),
         "Annotations": manifest.parse_manifest(image.manifest_raw, image.manifest_type, image.digest).annotations,
         "ManifestType": image.manifest_type,
         "User": image.config.run["User"],

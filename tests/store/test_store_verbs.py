@@ -361,7 +361,7 @@ def test_annotations_are_told(sbx: Sbx, tmp_path: Path) -> None:
     index["manifests"][0].update(made.blob(json.dumps(manifest).encode(), manifest["mediaType"]))
     (tmp_path / "noted/index.json").write_text(json.dumps(index))
     lines(sbx, "copy", "-q", f"oci:{tmp_path}/noted:1", "store:noted")
-    assert lines(sbx, "inspect", "-f", "{{json .Annotations}}", "noted") == ['{"a.b": "c"}']
+    assert lines(sbx, "inspect", "-f", "{{json .Annotations}}", "noted") == ['{"a.b":"c"}']
 
 
 def test_bombs_that_are_archives_or_go_elsewhere(full: Sbx, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from sandbox.errors import SandboxError
 from sandbox.image import describe, jsonstrict, limits, manifest
-from sandbox.image.goformat import render
+from sandbox.image.goformat import headings, render
 from sandbox.image.store import SIZE, named
 
 HEX = "ab" * 32
@@ -290,16 +290,52 @@ _VALUE = {
     [
         ("{{.Id}}", "abc"),
         ("x {{ .RepoTags }} y", "x [a b] y"),
-        ("{{json .Config}}", '{"Env": ["X=1"], "Cmd": null}'),
+        ("{{json .Config}}", '{"Env":["X=1"],"Cmd":null}'),
         ('{{join .RepoTags ","}}', "a,b"),
         ("{{len .RepoTags}}\\t{{.Ok}}", "2\ttrue"),
         ('{{index .Labels "k"}}', "v"),
         ("{{.Labels}} {{.Config.Cmd}}", "map[k:v] <nil>"),
         ("plain", "plain"),
+        ("{{range .RepoTags}}<{{.}}>{{end}}", "<a><b>"),
+        ("{{range $i, $name := .RepoTags}}{{$i}}={{$name}}{{$.Id}} {{end}}", "0=aabc 1=babc "),
+        ("{{range $k, $v := .Labels}}{{$k}}:{{$v}}{{else}}none{{end}}", "k:v"),
+        ("{{range .Config.Cmd}}x{{else}}none{{end}}", "none"),
+        ("{{if .Ok}}yes{{else}}no{{end}}", "yes"),
+        ('{{if not .Ok}}a{{else if eq .Id "abc" "x"}}b{{else}}c{{end}}', "b"),
+        ("{{with .Config}}{{index .Env 0}}{{else}}none{{end}}", "X=1"),
+        ("{{with .Config.Cmd}}x{{else}}{{.Id}}{{end}}", "abc"),
+        ('{{.Id | printf "%-5s|%q|%.2s" "a" "b"}}', 'a    |"b"|ab'),
+        ("{{(index .RepoTags 1)}} {{len (json .Labels)}}", "b 9"),
+        ("{{$x := .Id}}{{range .RepoTags}}{{$x = .}}{{end}}{{$x}}", "b"),
+        ("{{range .RepoTags}}{{.}}{{break}}{{end}}", "a"),
+        ('{{range .RepoTags}}{{if eq . "a"}}{{continue}}{{end}}{{.}}{{end}}', "b"),
+        ("a  {{- .Id -}}  b {{- /* note */ -}} c", "aabcbc"),
+        ('{{and .Ok .Id}} {{or .Config.Cmd "none"}} {{gt 2 1}} {{ne .Id "x"}}', "abc none true true"),
+        ('{{upper .Id}} {{title .Id}} {{split .Id "b"}} {{slice .Id 1 2}} {{truncate .Id 2}}', "ABC Abc [a c] b ab"),
+        ('{{println .Id 1}}{{print 1 2 "a"}}{{printf "%d %5d|%x %t" 7 8 255 true}}', "abc 1\n1 2a7     8|ff true"),
+        ('{{"}}"}}{{`raw\\n`}}{{"a\\tb"}}{{0x10}}', "}}raw\\na\tb16"),
     ],
 )
 def test_templates(template: str, text: str) -> None:
     assert render(template, _VALUE) == text
+
+
+def test_what_a_config_leaves_out_is_empty_in_a_template() -> None:
+    config = describe._config({"Env": ["A=b"], "Labels": {"k": "v"}})
+    template = "{{.Entrypoint}} {{.ExposedPorts}} {{.User}}|{{.Labels.k}} {{.Labels.other}} {{json .}}"
+    assert render(template, config) == '[] map[] |v <no value> {"Env":["A=b"],"Labels":{"k":"v"}}'
+    with pytest.raises(SandboxError, match="there is no field Entrypoints"):
+        render("{{.Entrypoints}}", config)
+
+
+@given(st.text("{}()|.$\"`'- aAn0=:,ifrangeelsend", max_size=30), st.text(max_size=4))
+def test_any_template_is_a_text_or_an_error(template: str, more: str) -> None:
+    for text in (template, "{{" + template + "}}" + more, "{{range .RepoTags}}{{" + template + "}}{{end}}"):
+        try:
+            assert isinstance(render(text, _VALUE), str)
+            headings(text, {})
+        except SandboxError as error:
+            assert error.step == "read template"
 
 
 def test_template_errors_name_the_neighbour() -> None:
@@ -307,7 +343,29 @@ def test_template_errors_name_the_neighbour() -> None:
         render("{{.Idd}}", _VALUE)
     assert "there is no field Idd" in str(caught.value)
     assert caught.value.hint == "did you mean Id?"
-    for template in ("{{", "{{}}", "{{range .X}}", "{{.Id.x}}", "{{.}", "{{exec `id`}}"):
+    for template in (
+        "{{",
+        "{{}}",
+        "{{range .X}}",
+        "{{.Id.x}}",
+        "{{.}",
+        "{{exec `id`}}",
+        "{{if .Ok}}",
+        "{{end}}",
+        "{{else}}",
+        "{{range .Id}}{{end}}",
+        "{{.Id 1}}",
+        "{{$x}}",
+        "{{define `x`}}{{end}}",
+        "{{(.Id}}",
+        "{{lt .Id 1}}",
+        "{{index .RepoTags 9}}",
+        "{{upper 1}}",
+        "{{break}}",
+        "{{'}}",
+        "{{.Id | .Ok}}",
+        "{{" + "(" * 5000,
+    ):
         with pytest.raises(SandboxError):
             render(template, _VALUE)
 
