@@ -16,12 +16,12 @@ Requests are small and answered at once; nothing in here waits.
 """
 
 import _socket
-import marshal
 import os
 import select
 
-from sandbox import channel, join, linux, mounts
-from sandbox.errors import EINVAL, EXIT_SIGNAL, SandboxError
+from sandbox import channel, linux
+from sandbox.control_exec import Client, Further
+from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,38 +36,12 @@ _LATE = 0.2  # seconds that the request of one who has just connected may take
 _PATIENCE = 10.0  # seconds that the last words wait for one client
 
 
-class Client:
-    """One connection; `kind` is what it asked for."""
-
-    def __init__(self, sock: "_socket.socket") -> None:
-        self.sock = sock
-        self.kind = ""
-        self.queue: list[tuple[str, Any, tuple[int, ...]]] = []
-        self.queued = 0  # bytes of output in `queue`
-        self.pid = 0  # exec: the process, as the keeper numbers it
-        self.init = -1  # exec: channel on which a start that fails is told
-        self.master = -1
-        self.input = (-1, -1)  # exec: the file that was given to be read, and what the process has of it
-        self.detached = self.quiet = False
-
-    def give_input_back(self) -> None:
-        """What the process has read of the file is read for the caller too."""
-        if self.input[0] >= 0:
-            os.lseek(self.input[0], os.lseek(self.input[1], 0, os.SEEK_CUR), os.SEEK_SET)
-            for fd in self.input:
-                os.close(fd)
-            self.input = (-1, -1)
-
-
-class Control:
+class Control(Further):
     """The listening socket and its clients."""
 
     def __init__(self, keeper: "Parent") -> None:
-        self.keeper = keeper
+        super().__init__(keeper)
         self.listener = channel.listen()
-        self.clients: dict[int, Client] = {}
-        self.starting: dict[int, Client] = {}  # by Client.init
-        self.orphans: dict[int, Client] = {}  # clients that have gone, by their processes
         self._watched: dict[int, int] = {}
         self.awaited = "dev.sbx.awaited" in keeper.annotations  # nobody who waits for output has come yet
 
@@ -93,7 +67,7 @@ class Control:
         if fd == self.listener.fileno():
             self._accept()
         elif fd in self.starting:
-            self._started(self.starting.pop(fd))
+            self.started(self.starting.pop(fd))
         elif fd in self.clients:
             client = self.clients[fd]
             self._flush(client)
@@ -133,7 +107,7 @@ class Control:
         if client.pid:
             self.orphans[client.pid] = client
             if not client.detached:
-                self._kill(client, 9)
+                self.kill(client, 9)
 
     # -- requests --
 
@@ -153,9 +127,9 @@ class Control:
             else:
                 self._message(client, kind, value)
         except SandboxError as error:
-            self._send(client, "error", error.as_tuple())
+            self.send(client, "error", error.as_tuple())
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            self._send(client, "error", SandboxError("read request", kind, EINVAL, str(error)).as_tuple())
+            self.send(client, "error", SandboxError("read request", kind, EINVAL, str(error)).as_tuple())
         finally:
             for fd in fds:
                 os.close(fd)
@@ -163,22 +137,22 @@ class Control:
     def _request(self, client: Client, kind: str, value: "dict[str, Any]", fds: list[int]) -> None:
         keeper = self.keeper
         if kind == "exec":
-            self._exec(client, value, fds)
+            self.exec(client, value, fds)
         elif kind == "signal":
             keeper.kill(int(value["number"]))
-            self._send(client, "done", None)
+            self.send(client, "done", None)
         elif kind in ("pause", "resume"):
             keeper.freeze(kind == "pause")
-            self._send(client, "done", None)
+            self.send(client, "done", None)
         elif kind == "spaces":
             if not keeper.spaces:
                 raise SandboxError("share namespace", detail="the container has ended")
             # Who has our user namespace in common with us, and the machine's processes in sight, is not to look at us.
             linux.prctl(linux.PR_SET_DUMPABLE, 0)
             found = keeper.spaces.shared()
-            self._send(client, "spaces", list(found), tuple(found.values()))
+            self.send(client, "spaces", list(found), tuple(found.values()))
         elif kind == "attach":
-            self._send(client, "attached", keeper.spec["process"]["terminal"])
+            self.send(client, "attached", keeper.spec["process"]["terminal"])
             if not self.awaited:  # else it is `run` itself
                 self.keeper.note("attach")
             self.awaited = False
@@ -190,7 +164,7 @@ class Control:
         streams = self.keeper.streams
         if kind == "signal":
             if client.kind == "exec":
-                self._kill(client, int(value))
+                self.kill(client, int(value))
             else:
                 self.keeper.kill(int(value))
         elif kind == "input" and client.kind == "attach" and streams:
@@ -200,98 +174,6 @@ class Control:
         elif kind == "size" and client.kind == "attach" and streams:
             streams.resize(int(value[0]), int(value[1]))
 
-    # -- further processes --
-
-    def _exec(self, client: Client, wanted: "dict[str, Any]", fds: list[int]) -> None:
-        keeper = self.keeper
-        if keeper.status is not None or not keeper.spaces:
-            raise SandboxError("enter container", detail="it has ended")
-        if keeper.group and keeper.group.frozen:
-            raise SandboxError("enter container", detail="it is paused", hint="`sbx unpause` lets it go on")
-        if len(fds) < 3:
-            raise SandboxError("read request", "exec", EINVAL, "no descriptors")
-        wanted = {**wanted, "root_capabilities": keeper.root_capabilities, "fds": len(fds) - 3}
-        spec = join.make_spec(keeper.spec, wanted, keeper.root)
-        client.detached, client.quiet = bool(wanted.get("detach")), bool(wanted.get("quiet"))
-        opened: tuple[int, ...] = ()
-        tty, relayed = bool(wanted.get("tty")), tuple(wanted.get("terminals", ()))
-        if tty or relayed:
-            try:
-                from sandbox import console, relay
-            except ImportError:  # we are somebody else by now, and nobody needed them at the start
-                detail = "the keeper can not read the code for terminals any more"
-                hint = (
-                    "it can where the folder of sbx may be read by all, or when the container was started with -d or -t"
-                )
-                raise SandboxError("make terminal", detail=detail, hint=hint) from None
-            opened = join.terminal(keeper.root, spec["process"]["user"]["uid"])
-            client.master = opened[0]
-            console.copy_size((fds[1], fds[0], fds[2]), client.master)
-            if relayed:
-                relay.plain(opened[1])
-        if wanted.get("stdin") and not tty:
-            given = mounts.read_only_input(fds[0])
-            if given >= 0:
-                client.input, fds = (os.dup(fds[0]), given), [given, *fds[1:]]
-        try:
-            stdio = [opened[1]] if tty else [opened[1] if n in relayed else fd for n, fd in enumerate(fds)]
-            procs = keeper.group.procs if keeper.group else -1
-            client.pid, client.init = join.clone(spec, keeper.bpf, keeper.spaces, stdio, tty, procs)
-        except BaseException:
-            client.give_input_back()
-            raise
-        finally:
-            if opened:
-                os.close(opened[1])
-        self.starting[client.init] = client
-
-    def _started(self, client: Client) -> None:
-        """A record of a process on its way, or the end of its channel: it runs, or has failed."""
-        message, fd = linux.receive_descriptor(client.init)
-        kind, value = marshal.loads(message) if message else ("", None)
-        if fd >= 0:
-            self.keeper.listen(fd)
-        if kind in ("ready", "warn", "listener"):
-            self.starting[client.init] = client
-            return
-        os.close(client.init)
-        client.init = -1
-        if kind:
-            client.quiet = True  # it never ran
-            self._send(client, "error", value)
-            return
-        if not client.quiet:
-            self.keeper.note("exec")
-        self._send(client, "running", client.pid, (client.master,) if client.master >= 0 else ())
-
-    def _kill(self, client: Client, number: int) -> None:
-        if client.pid:
-            try:
-                os.kill(client.pid, number)
-            except ProcessLookupError:
-                pass
-
-    def reaped(self, pid: int, status: int) -> bool:
-        """A child of the keeper has ended; whether it was one of ours.  `status` as of os.waitstatus_to_exitcode."""
-        for client in [*self.clients.values(), *self.starting.values()]:
-            if client.pid == pid:
-                client.pid = 0
-                while client.init >= 0:  # it ended before its channel was read: what it said last is there
-                    self.starting.pop(client.init, None)
-                    self._started(client)
-                self._note_end(client, status)
-                self._send(client, "exit", status if status >= 0 else EXIT_SIGNAL - status)
-                return True
-        if pid in self.orphans:
-            self._note_end(self.orphans.pop(pid), status)
-            return True
-        return False
-
-    def _note_end(self, client: Client, status: int) -> None:
-        client.give_input_back()
-        if not client.quiet:
-            self.keeper.note("exec_died", {"exitCode": status if status >= 0 else EXIT_SIGNAL - status})
-
     # -- what is sent --
 
     def show(self, stream: str, chunk: bytes) -> None:
@@ -299,7 +181,7 @@ class Control:
         for client in list(self.clients.values()):
             if client.kind == "attach":
                 client.queued += len(chunk)
-                self._send(client, stream, chunk)
+                self.send(client, stream, chunk)
         self._flow()
 
     def _flow(self) -> None:
@@ -308,7 +190,7 @@ class Control:
                 client.queued > _BACKLOG for client in self.clients.values()
             )
 
-    def _send(self, client: Client, kind: str, value: "Any", fds: tuple[int, ...] = ()) -> None:
+    def send(self, client: Client, kind: str, value: "Any", fds: tuple[int, ...] = ()) -> None:
         client.queue.append((kind, value, fds))
         self._flush(client)
 
@@ -348,4 +230,4 @@ class Control:
         for client in list(self.clients.values()):
             if client.kind in ("attach", "wait"):
                 client.sock.settimeout(_PATIENCE)
-                self._send(client, "exit", status)
+                self.send(client, "exit", status)

@@ -15,15 +15,15 @@ from support import Sbx
 # What the interpreter itself imports with -IS, before the first line of ours.
 INTERPRETER = """
 _abc _codecs _collections_abc _frozen_importlib _frozen_importlib_external _imp _io _signal _stat _thread _warnings
-_weakref abc codecs encodings encodings.aliases encodings.utf_8 encodings.ascii encodings.latin_1 genericpath io marshal
-os posix posixpath stat time winreg zipimport
+_weakref abc codecs encodings encodings.aliases encodings.utf_8 encodings.ascii encodings.latin_1 errno genericpath io
+marshal os posix posixpath stat time winreg zipimport
 """.split()
 
 # A launch by the kernel's overlay, everything in the caches.
 RUN = """
 _ctypes _signal _socket fcntl gc marshal select time
 sandbox sandbox.bundle sandbox.cache sandbox.caps sandbox.channel sandbox.cold sandbox.compose sandbox.compose_mounts
-sandbox.containers sandbox.control sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.idmap sandbox.init
+sandbox.containers sandbox.control sandbox.control_exec sandbox.entry sandbox.errors sandbox.etc sandbox.filters sandbox.idmap sandbox.init
 sandbox.init_process sandbox.join sandbox.keeper sandbox.keeper_init sandbox.launch sandbox.linux sandbox.mounts
 sandbox.options sandbox.options_run sandbox.overlay sandbox.paths sandbox.plan sandbox.profiles sandbox.refusals
 sandbox.results sandbox.run sandbox.sources sandbox.spec sandbox.state sandbox.storage sandbox.trees sandbox.userns
