@@ -2,8 +2,8 @@
 
 A cached value is a marshal file next to the stamps (path, mtime, size, inode, ctime) of everything it depends on; it is
 used only while each stamp still matches.  marshal, not json: importing json costs 7 ms (its `re`), marshal is built in.
-The directory is the caller's own (0700), so its content is as trusted as sbx's own code there.  Deleting any file of
-it, at any time, only costs time.
+The directory is the caller's own (0700), so its content is as trusted as sbx's own code there; files of others are not
+read.  Deleting any file of it, at any time, only costs time.
 """
 
 import marshal
@@ -47,6 +47,8 @@ def get(directory: str, key: str) -> "Any":
     """The value stored under `key`, or None when there is none or when something it depends on has changed."""
     try:
         with open(f"{directory}/{file_name(key)}.{_FORMAT}", "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None  # somebody else's folder: what lies there may be anything
             stored_key, stamps, value = marshal.loads(file.read())
     except (OSError, ValueError, EOFError, TypeError):
         return None
@@ -63,9 +65,13 @@ def put(directory: str, key: str, value: "Any", depends: "Iterable[str]" = ()) -
     path = f"{directory}/{file_name(key)}.{_FORMAT}"
     temporary = f"{path}.{os.getpid()}"
     try:
-        os.makedirs(directory, 0o700, exist_ok=True)
+        # Of both, whatever the umask: who may write to the upper one could put another in the place of the lower.
+        for folder in (directory.rpartition("/")[0], directory):
+            os.makedirs(folder, 0o700, exist_ok=True)
         data = marshal.dumps((key, [stamp(d) for d in depends], value))
-        with open(temporary, "wb", buffering=0) as file:
+        with open(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", buffering=0
+        ) as file:
             file.write(data)
         os.rename(temporary, path)
     except OSError:
