@@ -1,5 +1,6 @@
 """`sbx run`: the process: variables, folder, command, limits, kernel parameters, rights, filter."""
 
+import fcntl
 import json
 import os
 import resource
@@ -392,7 +393,11 @@ def test_preserve_fds(box, tmp_path):
     (tmp_path / "in").write_text("through descriptor")
     fd = os.open(tmp_path / "in", os.O_RDONLY)
     # 3 is likely a descriptor of pytest's own: it is put back.
-    kept = {number: os.dup(number) for number in (3, 17) if os.path.exists(f"/proc/self/fd/{number}")}
+    kept = {
+        number: fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100)
+        for number in (3, 17)
+        if os.path.exists(f"/proc/self/fd/{number}")
+    }
     third, other = os.dup2(fd, 3), os.dup2(fd, 17)
     try:
         done = box("ls /proc/self/fd | tr '\\n' ' '; cat <&3", "--preserve-fds=1", pass_fds=(third, other))

@@ -82,9 +82,11 @@ def descriptors() -> dict[str, str]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
+            target = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # that of the listing
+        if "/libffi.so" not in target:  # from 3.5 on our own ctypes keeps it open, for its trampolines
+            found[name] = target
     return found
 
 

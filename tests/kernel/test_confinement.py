@@ -250,7 +250,7 @@ def inhabited(session_sbx: Sbx) -> Iterator[Callable[[str], str]]:
     def container(name: str) -> str:
         if name not in made:
             verb, *options, image = VIEWS[name]
-            done = session_sbx(verb, "-d", "--rm", *options, image, "sleep", "1000")
+            done = session_sbx(verb, "-d", "--rm", *options, image, "sleep", "100000")
             assert (done.returncode, done.stderr) == (0, "")
             made[name] = done.stdout.strip()
         return made[name]

@@ -77,9 +77,9 @@ def init(cli: int) -> int:
     return next((pid for pid in children(keeper(cli)) if _field(pid, "NSpid")[2:] == ["1"]), 0) if keeper(cli) else 0
 
 
-def helper(name: str) -> Callable[[int], int]:
+def helper(*names: str) -> Callable[[int], int]:
     def find(cli: int) -> int:
-        return next((pid for pid in children(keeper(cli)) if "".join(_field(pid, "Name")).startswith(name)), 0)
+        return next((pid for pid in children(keeper(cli)) if "".join(_field(pid, "Name")).startswith(names)), 0)
 
     return find
 
@@ -89,7 +89,9 @@ WHO: dict[str, Callable[[int], int]] = {
     "keeper": keeper,
     "init": init,
     "slirp4netns": helper("slirp4netns"),
-    "pasta": helper("passt"),  # its program goes by the processor's features: passt.avx2
+    "pasta": helper(
+        "passt", "pasta"
+    ),  # its program goes by the processor's features: passt.avx2, since 2026 pasta.avx2
     "fuse-overlayfs": helper("fuse-overlayfs"),
 }
 

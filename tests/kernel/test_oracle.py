@@ -270,6 +270,8 @@ DIFFERENCES = (
     Difference("runc", "sysfs", "runc gives `ro` to the file system too", options=True),
     Difference("runc", "cgroup in the host's /sys", "refused there on the first cgroup2, runc puts an empty tmpfs",
                ours=frozenset({"nosuid", "nodev", "noexec"}), options=True, kind=True),
+    *(Difference("crun", where, "crun 1.28 follows no links there, and cgroup2 has none", either=frozenset({"nosymfollow"}))
+      for where in ("cgroup", "cgroup in the host's /sys")),
     Difference("crun runc", "below a bind", "ro and the others reach the mounts below only with sbx",
                ours=frozenset(STRICTER)),
 )  # fmt: skip
