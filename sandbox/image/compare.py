@@ -13,33 +13,39 @@ def difference(one: int, other: int) -> str:
     Run as root of the user namespace whose ids the files have.
     """
     links: dict[tuple[int, int], tuple[int, int]] = {}
-    return _folders(one, other, ".", links)
+    waiting = ["."]  # no recursion and no descriptor for each level: trees may be deep
+    while waiting:
+        path = waiting.pop()
+        fds = [os.open(path, _FOLDER, dir_fd=one)]
+        try:
+            fds.append(os.open(path, _FOLDER, dir_fd=other))
+            found, below = _folders(fds[0], fds[1], path, links)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if found:
+            return found
+        waiting += below
+    return ""
 
 
-def _folders(one: int, other: int, path: str, links: dict[tuple[int, int], tuple[int, int]]) -> str:
+def _folders(one: int, other: int, path: str, links: dict[tuple[int, int], tuple[int, int]]) -> tuple[str, list[str]]:
+    """(the first difference in what lies in two folders, paths of the folders in both)."""
     if found := _attributes(f"/proc/self/fd/{one}/.", f"/proc/self/fd/{other}/.", path, links):
-        return found
+        return found, []
     names, wanted = set(os.listdir(one)), set(os.listdir(other))
     if names != wanted:
         name = min(names ^ wanted)
-        return f"{path}/{name}: {'is missing' if name in wanted else 'does not belong there'}"
+        return f"{path}/{name}: {'is missing' if name in wanted else 'does not belong there'}", []
+    below = []
     for name in sorted(names):
         inner = f"{path}/{name}"
-        if stat.S_ISDIR(os.stat(name, dir_fd=one, follow_symlinks=False).st_mode) and stat.S_ISDIR(
-            os.stat(name, dir_fd=other, follow_symlinks=False).st_mode
-        ):
-            fds = []
-            try:
-                fds = [os.open(name, _FOLDER, dir_fd=one)]
-                fds.append(os.open(name, _FOLDER, dir_fd=other))
-                if found := _folders(fds[0], fds[1], inner, links):
-                    return found
-            finally:
-                for fd in fds:
-                    os.close(fd)
+        both = (os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode for fd in (one, other))
+        if all(map(stat.S_ISDIR, both)):
+            below.append(inner)
         elif found := _attributes(f"/proc/self/fd/{one}/{name}", f"/proc/self/fd/{other}/{name}", inner, links):
-            return found
-    return ""
+            return found, []
+    return "", below[::-1]
 
 
 def _attributes(one: str, other: str, path: str, links: dict[tuple[int, int], tuple[int, int]]) -> str:

@@ -23,6 +23,7 @@ class Inside:
 
     def __init__(self, root: int) -> None:
         self.root = root
+        self.made: list[str] = []  # folders that no entry has named so far
         self._parent: tuple[list[str], int] = ([], -1)  # the folder used last: neighbours come one after another
 
     def open(self, parts: list[str], *, make: bool) -> int:
@@ -42,7 +43,7 @@ class Inside:
     def _walk(self, parts: list[str], *, make: bool) -> int:
         """The same, part by part: makes what is missing, and serves kernels before 5.6."""
         fd = os.dup(self.root)
-        for part in parts:
+        for count, part in enumerate(parts, 1):
             try:
                 try:
                     below = os.open(part, FOLDER, dir_fd=fd)
@@ -50,6 +51,7 @@ class Inside:
                     if not make:
                         raise
                     os.mkdir(part, 0o755, dir_fd=fd)
+                    self.made.append("/".join(parts[:count]))
                     below = os.open(part, FOLDER, dir_fd=fd)
             except OSError as error:
                 raise self._parent_error("/".join(parts), error) from None

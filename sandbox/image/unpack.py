@@ -67,6 +67,14 @@ class Unpacker:
     def add(self, entry: Entry, stream: TarStream, hidden: str) -> None:
         """Write one entry, of which `whiteout` said `hidden`; TarError when it makes no sense, OSError when the file
         system refuses."""
+        self._add(entry, stream, hidden)
+        if self._inside.made:
+            # No entry says when these were made.  That of the first one in them does: the same each time it is unpacked.
+            for path in self._inside.made:
+                self._folders.setdefault(path, entry.mtime)
+            self._inside.made.clear()
+
+    def _add(self, entry: Entry, stream: TarStream, hidden: str) -> None:
         if hidden:
             if hidden == OPAQUE:
                 self._set_opaque(entry.parts[:-1])

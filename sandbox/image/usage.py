@@ -11,31 +11,69 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 512  # of st_blocks, whatever the file system's own
 
 
-def _walk(fd: int, seen: set[tuple[int, int]]) -> int:
-    """Bytes on disk of the open folder and all in it; folders that can not be entered count themselves."""
-    total = os.fstat(fd).st_blocks * _BLOCK
+def _walk(top: int, seen: set[tuple[int, int]]) -> int:
+    """Bytes on disk of the open folder and all in it; folders that can not be entered count themselves.
+
+    However deep they are, there is no recursion and one descriptor: the way up is `..`, when it leads where we came from.
+    """
+    total = os.fstat(top).st_blocks * _BLOCK
+    fd = os.dup(top)
+    try:
+        bytes_, below = _listed(fd, seen)
+        total += bytes_
+        levels = [(_identity(fd), below)]
+        while levels:
+            if levels[-1][1]:
+                name = levels[-1][1].pop()
+                try:
+                    inner = os.open(name, _FOLDER, dir_fd=fd)
+                except PermissionError:
+                    total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * _BLOCK
+                    continue
+                except OSError:
+                    continue  # removed or replaced meanwhile
+                os.close(fd)
+                fd = inner
+                bytes_, below = _listed(fd, seen)
+                total += os.fstat(fd).st_blocks * _BLOCK + bytes_
+                levels.append((_identity(fd), below))
+                continue
+            levels.pop()
+            if levels:
+                above = os.open("..", _FOLDER, dir_fd=fd)
+                os.close(fd)
+                fd = above
+                if _identity(fd) != levels[-1][0]:
+                    break  # a container has moved it: what is left is counted the next time
+    finally:
+        os.close(fd)
+    return total
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _listed(fd: int, seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
+    """(bytes of the files in a folder, hard links once; names of the folders in it)."""
+    total = 0
+    below = []
     with os.scandir(fd) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_folder in names:
-        try:
-            s = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if not is_folder:
-                if s.st_nlink > 1 and (s.st_dev, s.st_ino) in seen:
-                    continue
-                seen.add((s.st_dev, s.st_ino))
-                total += s.st_blocks * _BLOCK
-                continue
-            inner = os.open(name, _FOLDER, dir_fd=fd)
-        except FileNotFoundError:
-            continue  # removed meanwhile
-        except PermissionError:
-            total += s.st_blocks * _BLOCK
+        if is_folder:
+            below.append(name)
             continue
         try:
-            total += _walk(inner, seen)
-        finally:
-            os.close(inner)
-    return total
+            s = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        if s.st_nlink > 1 and (s.st_dev, s.st_ino) in seen:
+            continue
+        seen.add((s.st_dev, s.st_ino))
+        total += s.st_blocks * _BLOCK
+    return total, below
 
 
 def sizes(paths: list[str]) -> dict[str, int]:

@@ -50,6 +50,23 @@ def test_a_whole_store(full: Sbx) -> None:
     assert check(full) == [] == check(full, "--quick")
 
 
+def test_folders_that_no_entry_names_and_deep_ones(sbx: Sbx, tmp_path: Path) -> None:
+    deep = "/".join(["d"] * 511)
+    entries = [entry(f"{deep}/f", b"x"), entry("a/b", b"y"), entry("a", None)]
+    for moment, (info, _) in zip((5, 7, 9), entries, strict=True):
+        info.mtime = moment
+    made = Layout(tmp_path / "layout")
+    made.image("deep", [tar(*entries)], {})
+    assert sbx("load", "-q", "-i", tmp_path / "layout").returncode == 0
+    assert check(sbx) == []  # a second unpacking is the same to the nanosecond
+    top = layer_of(sbx, "deep", 0) / "fs"
+    assert [(top / name).stat().st_mtime for name in ("d", "d/d", "a", "a/b")] == [5, 5, 9, 7]
+    few = Sbx(sbx.store, sbx.environment, "/bin/sh")
+    for words in (("system", "check"), ("system", "df"), ("rmi", "deep"), ("system", "check")):
+        done = few("-c", 'ulimit -n 100; exec "$@"', "sh", sbx.launcher, *words)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
 @pytest.mark.parametrize(
     ("damage", "detail"),
     [
