@@ -95,9 +95,9 @@ class Control(Further):
         """
         if pid == 0 or not self.keeper.host_pids:
             return pid != 0
-        from sandbox import spaces
+        from sandbox import spaces_keeper
 
-        return spaces.same_users(pid)
+        return spaces_keeper.same_users(pid)
 
     def _forget(self, client: Client) -> None:
         fd = client.sock.fileno()

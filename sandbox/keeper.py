@@ -186,7 +186,7 @@ class Keeper(Parent):
             names.add("landlock")
         names |= {name for name in ("observe", "explain") if f"dev.sbx.{name}" in self.annotations}
         if "dev.sbx.spaces" in self.annotations or not self.own_pids:
-            names |= {"join", "spaces"}
+            names |= {"join", "spaces_keeper"}
         if self.annotations.get("dev.sbx.network") in ("slirp4netns", "pasta"):
             names.add("net_slirp")
             if "dev.sbx.ports" in self.annotations:

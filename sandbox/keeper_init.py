@@ -253,11 +253,11 @@ class Parent(Vigil):
             os.waitpid(self.pid, 0)
             self.pid = 0
         if self.mounts:
-            from sandbox import spaces
+            from sandbox import spaces_keeper
 
-            spaces.end_all(self.mounts)
+            spaces_keeper.end_all(self.mounts)
             if self.host_pids:
-                spaces.end_children({self.helper, *self.fuse()})
+                spaces_keeper.end_children({self.helper, *self.fuse()})
         if self.group:
             killed = self.status == EXIT_SIGNAL + SIGKILL
             self.out_of_memory = self.group.out_of_memory(self.command if killed else "")
