@@ -163,9 +163,9 @@ def _start_pasta(path: str, pid: int, namespace: int, given: "list[tuple[str, st
     for name in (f"/proc/self/fd/{_NETNS_FD}", f"/proc/{pid}/ns/net"):
         child = _spawn(path, (*words, "--netns", name), (namespace, _NETNS_FD))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if not status:
+        if status <= 0:  # up, or killed
             break
-    else:
+    if status:
         raise died(status, "pasta")
     with open(_PID, encoding="utf-8") as file:
         return int(file.read())

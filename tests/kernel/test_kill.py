@@ -79,7 +79,9 @@ def init(cli: int) -> int:
 
 def helper(*names: str) -> Callable[[int], int]:
     def find(cli: int) -> int:
-        return next((pid for pid in children(keeper(cli)) if "".join(_field(pid, "Name")).startswith(names)), 0)
+        # One that has ended already is no longer to be killed: pasta is tried in two ways.
+        living = (pid for pid in children(keeper(cli)) if _field(pid, "State")[:1] not in ([], ["Z"]))
+        return next((pid for pid in living if "".join(_field(pid, "Name")).startswith(names)), 0)
 
     return find
 
