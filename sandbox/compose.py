@@ -165,8 +165,7 @@ def _process(spec: "dict[str, Any]", opts: "Options", config: "dict[str, Any]", 
     if opts["unsetenv_all"]:
         process["env"] = []
     else:
-        for entry in config.get("Env") or []:
-            oci.set_environment(spec, *entry.partition("=")[::2])
+        oci.set_variables(spec, config.get("Env") or [])
         for name in opts["unsetenv"]:
             oci.unset_environment(spec, name)
     if opts["http_proxy"]:

@@ -3,7 +3,7 @@
 import os
 
 from sandbox import cold, containers, etc, paths, spec as oci, values
-from sandbox.errors import SandboxError
+from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
+_MOST_DECLARED = 1000  # volumes that an image may ask for
 # Options that volumes.py reads; most containers have none of them, and do not load it.
 _ASKED = ("volumes_from", "volume", "mount", "tmpfs", "device", "gpus", "tz")
 
@@ -117,8 +118,12 @@ def _volumes(spec: "dict[str, Any]", opts: "Options", declared: "list[str]", con
     from sandbox import volumes
 
     reader = volumes.Reader(spec, container.directory, sockets=opts["allow_host_socket"])
+    if len(declared) > _MOST_DECLARED:
+        raise SandboxError("make volumes", detail=f"the image names {len(declared)}", hint="--image-volume ignore")
     for path in declared:
         if opts["image_volume"] == "tmpfs":
+            if ":" in path:  # which would be options of the image's
+                raise SandboxError("make volume", path, EINVAL, hint="--image-volume ignore")
             reader.tmpfs(path)
         else:
             reader.anonymous(path)

@@ -47,6 +47,12 @@ ANNOTATIONS = {
 }
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# setrlimit(2)
+RLIMITS = {
+    "RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}  # fmt: skip
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 DEVICE_LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
@@ -145,6 +151,17 @@ def set_environment(spec: "Spec", name: str, value: str) -> None:
     """Set one variable of the process, replacing an earlier value."""
     unset_environment(spec, name)
     spec["process"]["env"].append(f"{name}={value}")
+
+
+def set_variables(spec: "Spec", entries: "list[str]") -> None:
+    """`set_environment` of many NAME=VALUE at once: an image may have any number of them."""
+    known = dict(entry.partition("=")[::2] for entry in spec["process"]["env"])
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        known.pop(name, None)  # a later one stands later
+        if name:  # else it is none
+            known[name] = value
+    spec["process"]["env"] = [f"{name}={value}" for name, value in known.items()]
 
 
 def unset_environment(spec: "Spec", name: str) -> None:

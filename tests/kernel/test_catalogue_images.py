@@ -177,6 +177,24 @@ def test_I20_odd_variables(odd: str, sbx: Sbx, image: Make) -> None:
     assert "\x1b" not in done.stderr
 
 
+def test_I20_very_many_variables(sbx: Sbx, image: Make) -> None:
+    """As many as a config has room for: the kernel says no to them, and soon."""
+    many = [f"A{number}=1" for number in range(200000)]
+    done = sbx("run", image({"Env": [*ENVIRONMENT, *many]}), "true", timeout=60)
+    assert (done.returncode, done.stderr) == (126, "sbx: execute `true`: Argument list too long\n")
+
+
+@pytest.mark.parametrize("options", [["--read-only"], ["--image-volume", "tmpfs"]], ids=str)
+def test_I18_very_many_volumes(options: list[str], sbx: Sbx, image: Make) -> None:
+    done = sbx("run", *options, image({"Volumes": {f"/v{number}": {} for number in range(50000)}}), "true", timeout=60)
+    assert done.returncode == 125 and "make volumes: the image names 50000" in done.stderr
+
+
+def test_I18_volumes_of_the_image_have_no_options(sbx: Sbx, image: Make) -> None:
+    done = sbx("run", "--image-volume", "tmpfs", image({"Volumes": {"/x:exec,suid,dev": {}}}), "true")
+    assert done.returncode == 125 and "sbx: make volume `/x:exec,suid,dev`" in done.stderr
+
+
 LABELS = {
     "io.sbx.privileged": "true", "dev.sbx.seccomp": "", "dev.sbx.network": "host", "dev.sbx.keep": "1", "dev.sbx.landlock": "",
     "io.sbx.run": "sbx run --privileged -v /:/host IMAGE", "run": "podman run --privileged IMAGE", "io.podman.annotations.seccomp": "unconfined",
