@@ -8,9 +8,22 @@ from typing import Any
 
 import pytest
 from hostile import Hostile
-from registries import Registry, TokenServer, make_certificates, needed, start_registry, stop_registry, with_password
+from registries import (
+    PASSWORD,
+    USER,
+    Registry,
+    TokenServer,
+    make_certificates,
+    needed,
+    start_registry,
+    stop_registry,
+    with_password,
+)
 
+from sandbox.image.reference import normal
 from sandbox.registry import transport
+from sandbox.registry.access import Access
+from sandbox.registry.client import Client
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +111,16 @@ def token_registry(
     yield running, tokens
     stop_registry(running)
     tokens.server.close()
+
+
+@pytest.fixture
+def ask(trusting: str) -> Callable[..., Client]:
+    """`ask(server)`: a client for one of its repositories, which trusts it and logs in."""
+
+    def make(server: Hostile, **options) -> Client:
+        return Client(
+            normal(f"{server.host}/a/b:1"),
+            Access(**{"cert_dir": trusting, "creds": f"{USER}:{PASSWORD}", **options}),
+        )
+
+    return make
