@@ -1,6 +1,7 @@
 """`sbx logs`: what the commands of containers have printed.  (cold)"""
 
 import datetime
+import functools
 import os
 from typing import Any
 
@@ -10,6 +11,9 @@ from sandbox.errors import SandboxError, UsageError
 from sandbox.image.describe import moment
 from sandbox.life import logtext, times
 from sandbox.life.chosen import all_known, find
+
+_PIECE = 1 << 16  # bytes
+_moment = functools.lru_cache(64)(moment)  # what was read at once has one time
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
@@ -34,20 +38,28 @@ def show(chosen: list[state.Known], opts: dict[str, Any], *, several: bool) -> i
     final = times.until(opts["until"], now) if opts["until"] else None
     last = _count(opts["tail"])
     begun: set[tuple[str, str]] = set()  # lines whose end is still to come
+    bare = not several and not opts["timestamps"]
+    screen = _Screen()
 
     def follow() -> bool:
+        screen.show()
         return opts["follow"] and (final is None or datetime.datetime.now(datetime.UTC) < final)
 
     for known, piece in logtext.merged(chosen, last=last, follow=follow):
-        at = moment(piece.when) if first or final else None
+        at = _moment(piece.when) if first or final else None
         if first and (at is None or at < first):
             continue
         if not final or (at and at <= final):
+            if bare:
+                screen.add(piece.stream, piece.text)
+                continue
             line = (known.id, piece.stream)
-            _write(piece, "" if line in begun else _head(piece, known, opts, several=several))
+            head = "" if line in begun else _head(piece, known, opts, several=several)
+            screen.add(piece.stream, head.encode() + piece.text)
             (begun.discard if piece.text.endswith(b"\n") else begun.add)(line)
         elif len(chosen) == 1:
             break
+    screen.show()
     return 0
 
 
@@ -68,11 +80,27 @@ def _head(piece: logtext.Piece, known: state.Known, opts: dict[str, Any], *, sev
     return (f"{name} " if several else "") + (f"{when} " if opts["timestamps"] else "")
 
 
-def _write(piece: logtext.Piece, head: str) -> None:
-    data = head.encode() + piece.text
-    fd = 2 if piece.stream == "stderr" else 1
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-    except OSError as error:
-        raise OutputLostError(error.errno or 0) from None
+class _Screen:
+    """Standard output and error; what goes to one of them is written in large pieces."""
+
+    def __init__(self) -> None:
+        self.stream, self.lines, self.size = "", list[bytes](), 0
+
+    def add(self, stream: str, text: bytes) -> None:
+        """Print `text`, in its turn."""
+        if stream != self.stream or self.size > _PIECE:
+            self.show()
+            self.stream = stream
+        self.lines.append(text)
+        self.size += len(text)
+
+    def show(self) -> None:
+        """Write what is there; OutputLostError when nobody reads any more."""
+        data = b"".join(self.lines)
+        self.lines, self.size = [], 0
+        fd = 2 if self.stream == "stderr" else 1
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        except OSError as error:
+            raise OutputLostError(error.errno or 0) from None

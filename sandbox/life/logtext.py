@@ -54,9 +54,8 @@ def merged(
     chosen: list[state.Known], *, last: int = -1, follow: Callable[[], bool]
 ) -> Iterator[tuple[state.Known, Piece]]:
     """The logs of all in the order of their times, or the `last` lines of each; on for as long as `follow` says and one lives."""
-    sources = [_of_journal(known) if driver(known) == "journald" else _of_file(known) for known in chosen]
-    there = [_all_there(source, last) for source in sources]
-    yield from _in_order(chosen, there)
+    sources = [_of_journal(known, last) if driver(known) == "journald" else _of_file(known, last) for known in chosen]
+    yield from _in_order(chosen, [next(source) for source in sources])
     lasting = list(zip(chosen, sources, strict=True))
     while lasting and follow():
         ended = [known for known, _ in lasting if not state.Known(known.parent, known.id).lives]
@@ -67,11 +66,6 @@ def merged(
             time.sleep(_PAUSE)
 
 
-def _all_there(source: Iterator[list[Piece]], last: int) -> list[Piece]:
-    found = next(source)
-    return tail(found, last) if last >= 0 else found
-
-
 def _in_order(chosen: list[state.Known], found: list[list[Piece]]) -> Iterator[tuple[state.Known, Piece]]:
     if len(chosen) == 1:
         yield from ((chosen[0], piece) for piece in found[0])
@@ -80,32 +74,49 @@ def _in_order(chosen: list[state.Known], found: list[list[Piece]]) -> Iterator[t
     yield from ((known, piece) for _, known, piece in heapq.merge(*rows, key=lambda row: row[0]))
 
 
-def _of_file(known: state.Known) -> Iterator[list[Piece]]:
-    """What is there, and at each further look what has come since."""
+def _last(lines: list[bytes], count: int) -> list[Piece]:
+    """As `tail`, of lines of the file, of which no more are read than it takes."""
+    found: list[Piece] = []
+    for line in reversed(lines):
+        piece = parsed(line)
+        if piece is None:
+            continue
+        count -= piece.text.endswith(b"\n") or not found
+        if count < 0:
+            break
+        found.append(piece)
+    return found[::-1]
+
+
+def _of_file(known: state.Known, last: int) -> Iterator[list[Piece]]:
+    """What is there, or the `last` lines of it, and at each further look what has come since."""
     reader = _Reader(f"{known.directory}/{PATH}")
     older = f"{known.directory}/{OLDER}"
     while True:
         try:
             with open(older, "rb") as file:
                 if not reader.is_at(file.fileno()):
-                    before = [piece for piece in map(parsed, file.read().split(b"\n")) if piece]
+                    before = file.read().split(b"\n")
                     break
         except FileNotFoundError:
             before = []
             break
         reader = _Reader(f"{known.directory}/{PATH}")  # it was renamed between the two looks
-    yield before + list(reader.more())
+    before += reader.more()
+    yield _last(before, last) if last >= 0 else [piece for piece in map(parsed, before) if piece]
+    del before
     while True:
-        yield list(reader.more())
+        yield [piece for piece in map(parsed, reader.more()) if piece]
 
 
-def _of_journal(known: state.Known) -> Iterator[list[Piece]]:
+def _of_journal(known: state.Known, last: int) -> Iterator[list[Piece]]:
     """The same of its records in the journal, as far as we may read them: our own, or all for members of systemd-journal."""
-    cursor = ""
+    found, cursor = _records(known, "")
+    yield tail(found, last) if last >= 0 else found
     while True:
+        time.sleep(_SLOWLY)
         found, cursor = _records(known, cursor)
         yield found
-        time.sleep(_SLOWLY)
 
 
 def _records(known: state.Known, cursor: str) -> tuple[list[Piece], str]:
@@ -154,16 +165,17 @@ class _Reader:
         """Whether `fd` is the file that is open."""
         return self.fd >= 0 and os.path.samestat(os.fstat(fd), os.fstat(self.fd))
 
-    def more(self) -> Iterator[Piece]:
+    def more(self) -> list[bytes]:
         """What has come since; whole lines of the file only."""
+        found: list[bytes] = []
         while True:
             chunk = os.read(self.fd, 1 << 20) if self.fd >= 0 else b""
             if not chunk:
                 if not self._renewed():
-                    return
+                    return found
                 continue
             *whole, self.rest = (self.rest + chunk).split(b"\n")
-            yield from (piece for piece in map(parsed, whole) if piece)
+            found += whole
 
     def _renewed(self) -> bool:
         """Whether the file was renamed to make room; then the new one is open."""

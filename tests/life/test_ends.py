@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -104,3 +105,15 @@ def test_signals_and_times_that_are_none_are_refused_early(sbx_in):
 def test_stop_signal_of_an_image_that_is_none():
     assert ending._stop_signal(SimpleNamespace(about={"stop_signal": "SIGNOPE"})) == signal.SIGTERM
     assert ending._stop_signal(SimpleNamespace(about={"stop_signal": "SIGRTMIN+3"})) == signal.SIGRTMIN + 3
+
+
+def test_logs_of_many_lines_in_pieces(sbx_in, tmp_path):
+    """The last lines are found from the end; the streams take turns as they did, a carriage return ends no line."""
+    script = "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; echo err >&2; sleep 0.2; printf 'a\\rb\\nrest'"
+    sbx_in("run", "-d", "--name", "c", sbx_in.image, "sh", "-c", script)
+    sbx_in("wait", "c")
+    numbers = "".join(f"{number}\n" for number in range(3000))
+    for words, text in ((), f"{numbers}err\na\rb\nrest"), (("--tail", "3"), "err\na\rb\nrest"), (("--tail", "0"), ""):
+        with open(tmp_path / "out", "wb") as file:
+            sbx_in("logs", *words, "c", stdout=file, stderr=subprocess.STDOUT)
+        assert (tmp_path / "out").read_bytes() == text.encode()
