@@ -23,6 +23,7 @@ STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
 TOO_LATE = -1  # exit status of a check that was ended for its time, as podman has it
 _RECORD, _LOCK = "health", "checking"
 _MOST, _LONGEST = 5, 500  # entries of the log, characters of each: podman's
+_LEAST = 1.0  # seconds
 _NANO = 1e9  # images count in nanoseconds
 _TIMES = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
 _DEFAULTS: dict[str, float] = {"interval": 30.0, "timeout": 30.0, "start_period": 0.0, "retries": 3}
@@ -50,6 +51,8 @@ def defined(given: dict[str, Any], image: str) -> dict[str, Any]:
     found: dict[str, Any] = {"test": test, "action": given["health_on_failure"] or "none"}
     for name, key in _TIMES.items():
         found[name] = _number(of_image.get(key)) / _NANO or _DEFAULTS[name]
+        if name != "start_period":
+            found[name] = max(found[name], _LEAST)  # an image is not to keep this machine busy
         if text := given[f"health_{name}"]:
             found[name] = 0.0 if name == "interval" and text == "disable" else _seconds(name, text)
     found["retries"] = int(_number(of_image.get("Retries")) or _DEFAULTS["retries"])
@@ -71,7 +74,7 @@ def _seconds(name: str, text: str) -> float:
 
 
 def _number(found: Any) -> float:
-    return float(found) if isinstance(found, int) and found > 0 else 0.0
+    return float(min(found, 1 << 62)) if isinstance(found, int) and found > 0 else 0.0
 
 
 def _of_image(image: str) -> dict[str, Any]:
