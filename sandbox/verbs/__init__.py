@@ -25,7 +25,7 @@ ALIASES: "Final[dict[str, str]]" = {
             "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "umount", "unpause", "update", "wait",
         )
     },
-    **{f"image {verb}": verb for verb in ("history", "import", "inspect", "load", "search", "tag", "untag")},
+    **{f"image {verb}": verb for verb in ("history", "import", "load", "search", "tag", "untag")},
 }  # fmt: skip
 
 

@@ -47,7 +47,8 @@ VERBS: "Final[dict[str, Verb]]" = {
             *MOVING, *REGISTRY, CREDS,
         ),
         operands="IMAGE...", least=1, most=-1,
-        about="Prints the ids. What the store has is not fetched again: one question to the registry, and no more.",
+        about="Prints the ids. What the store has is not fetched again: one question to the registry, and no more. oci:DIR[:NAME], "
+        "oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] and dir:DIR take an image in from there.",
         examples=(("sbx pull docker.io/library/debian", ""), ("sbx pull -q --platform linux/arm64 alpine", "")),
     ),
     "push": Verb(
@@ -180,6 +181,11 @@ VERBS: "Final[dict[str, Verb]]" = {
         ),
         operands="[NAME...]", most=-1,
         examples=(("sbx inspect busybox", ""), ("sbx inspect -f '{{.Digest}}' busybox", "")),
+    ),
+    "image inspect": Verb(
+        "sandbox.cli.inspect:image", "Print what is known about images, as JSON.", group="Images",
+        options=group("Output", Option("-f --format", VALUE, "TEMPLATE", "A template such as {{.Id}}.")),
+        operands="IMAGE...", least=1, most=-1, examples=(("sbx image inspect busybox", "a container of that name is not meant"),),
     ),
     "image exists": Verb(
         "sandbox.cli.image_exists:main", "Exit with 0 when there is such an image, with 1 when there is none.", group="Images",

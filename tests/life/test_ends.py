@@ -117,3 +117,14 @@ def test_logs_of_many_lines_in_pieces(sbx_in, tmp_path):
         with open(tmp_path / "out", "wb") as file:
             sbx_in("logs", *words, "c", stdout=file, stderr=subprocess.STDOUT)
         assert (tmp_path / "out").read_bytes() == text.encode()
+
+
+def test_inspect_of_an_image_is_of_no_container(sbx_in, busybox_oci):
+    sbx_in("load", "-q", "-i", str(busybox_oci.oci_archive))
+    (name,) = sbx_in.out("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    sbx_in("create", "--name", "same", name, "true")
+    sbx_in("tag", name, "localhost/same:latest")
+    assert "State" in json.loads(sbx_in.out("inspect", "same"))[0]
+    assert "RepoTags" in json.loads(sbx_in.out("image", "inspect", "same"))[0]
+    sbx_in("create", "--name", "other", name, "true")
+    assert "no such image" in sbx_in("image", "inspect", "other", code=125).stderr
