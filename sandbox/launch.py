@@ -4,14 +4,14 @@ import marshal
 import os
 import select
 
-from sandbox import containers, keeper, linux, userns
-from sandbox.errors import EXIT_SIGNAL, SandboxError, tell
-from sandbox.vigil import send
+from sandbox import bundle, containers, linux, userns
+from sandbox.errors import EXIT_FAILED, EXIT_SIGNAL, SandboxError, tell
+from sandbox.results import send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal  # the same names, with types; importing it costs 4 ms
-    from typing import Any
+    from typing import Any, NoReturn
 else:
     import _signal
 
@@ -26,8 +26,7 @@ def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> 
         ours, theirs = linux.socketpair()
         pid = _clone(spec)
         if pid == 0:
-            os.close(ours)
-            keeper.run(spec, bpf, theirs, container)
+            _keep(ours, theirs, spec, bpf, container)
         os.close(theirs)
         saved = _terminal_settings(spec)
         try:
@@ -49,8 +48,7 @@ def start(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
     try:
         pid = _clone(spec)
         if pid == 0:
-            os.close(ours)
-            keeper.run(spec, bpf, theirs, container)
+            _keep(ours, theirs, spec, bpf, container)
         os.close(theirs)
         attendance = _Attendance(pid, ours, container)
         attendance.map_ids(spec)
@@ -58,6 +56,18 @@ def start(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -
     finally:
         if "dev.sbx.awaited" not in spec["annotations"]:  # else it stays open, as the sign that we shall attach
             os.close(ours)
+
+
+def _keep(ours: int, theirs: int, spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> "NoReturn":
+    """In the child: be the keeper.  What only it needs is loaded here, while newuidmap runs on another core."""
+    try:
+        os.close(ours)
+        bundle.load_rest()
+        from sandbox import keeper
+    except BaseException as error:
+        send(theirs, "error", SandboxError("start keeper", detail=f"{type(error).__name__}: {error}").as_tuple())
+        os._exit(EXIT_FAILED)
+    keeper.run(spec, bpf, theirs, container)
 
 
 def _clone(spec: "dict[str, Any]") -> int:

@@ -26,11 +26,6 @@ NAMESPACE_FLAGS = {
     "pid": linux.CLONE_NEWPID, "network": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS,
     "mount": linux.CLONE_NEWNS, "cgroup": linux.CLONE_NEWCGROUP,
 }  # fmt: skip
-RLIMITS = {
-    "RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
-    "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
-    "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
-}  # fmt: skip
 # Where clouds hand a machine its credentials: behind the helper's default route, without these.
 _UNREACHABLE = (("169.254.0.0", 16), ("100.100.100.200", 32))
 _LOCKED = linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
@@ -184,9 +179,9 @@ def process_steps(spec: "dict[str, Any]", bpf: bytes, init: "list[Step]", loadin
     init.append(("keyring",))
     init.append(("session",))
     for limit in process["rlimits"]:
-        if limit["type"] not in RLIMITS:
+        if limit["type"] not in oci.RLIMITS:
             raise SandboxError("set resource limit", limit["type"], detail="no such limit")
-        init.append(("rlimit", RLIMITS[limit["type"]], limit["soft"], limit["hard"]))
+        init.append(("rlimit", oci.RLIMITS[limit["type"]], limit["soft"], limit["hard"]))
     init.append(("umask", user.get("umask", 0o022)))
     if annotations.get("dev.sbx.stdin") == "null" and not process["terminal"]:
         init.append(("null_stdin",))

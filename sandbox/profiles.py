@@ -5,7 +5,7 @@ Reading TOML and compiling seccomp is cold work, see profile/.
 
 import os
 
-from sandbox import cache, cold, linux, paths, plan
+from sandbox import cache, cold, linux, paths, spec as oci
 from sandbox.errors import EINVAL, SandboxError
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ def finish(spec: "dict[str, Any]", fragment: "dict[str, Any]") -> None:
 
 def _within_reach(limit: "dict[str, Any]") -> "dict[str, Any]":
     """A profile's limit, lowered to the caller's own hard limit: nobody without rights can be given more."""
-    most = linux.prlimit(plan.RLIMITS[limit["type"]])[1]
+    most = linux.prlimit(oci.RLIMITS[limit["type"]])[1]
     if most == linux.RLIM_INFINITY:
         return dict(limit)
     return {"type": limit["type"], "soft": min(limit["soft"], most), "hard": min(limit["hard"], most)}

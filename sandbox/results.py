@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def send(channel: int, *record: "Any") -> None:
+    """Write a record to the other end of a `linux.socketpair`, which may have gone: the next read finds out."""
+    try:
+        os.write(channel, marshal.dumps(record))
+    except OSError:
+        pass
+
+
 def send_result(fd: int, function: "Callable[[], Any]") -> None:
     """Child side of a call across processes: ("ok", value) or ("error", SandboxError as tuple), by marshal."""
     try:

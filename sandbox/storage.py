@@ -2,7 +2,7 @@
 
 import os
 
-from sandbox import cache, overlay, paths, trees, userns
+from sandbox import cache, paths, trees, userns
 from sandbox.errors import SandboxError, tell
 
 TYPE_CHECKING = False
@@ -37,6 +37,8 @@ def _probe(store: str, maps: "dict[str, Any]") -> tuple[str, str]:
 
     Only the overlay's own failure is an answer; that the namespace or its id map can not be had is an error.
     """
+    from sandbox import overlay  # noqa: F401 - see _try_overlay
+
     paths.private_directory(store)
     name = f".probe-{os.getpid()}"
     try:
@@ -66,6 +68,8 @@ def _probe(store: str, maps: "dict[str, Any]") -> tuple[str, str]:
 
 def _try_overlay() -> str:
     """Why an overlay can not be mounted and written to; "" when it can."""
+    from sandbox import overlay  # which `_probe` has loaded, while it could be read
+
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.mkdir("lower", 0o755)

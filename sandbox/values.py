@@ -5,7 +5,7 @@ Each function takes the words of the command line, changes the spec, and raises 
 
 import os
 
-from sandbox import caps, plan, spec as oci
+from sandbox import caps, spec as oci
 from sandbox.errors import EBADF, EINVAL, SandboxError
 
 TYPE_CHECKING = False
@@ -165,7 +165,7 @@ def limits(spec: "dict[str, Any]", entries: "Iterable[str]") -> None:
         soft, _, hard = value.partition(":")
         numbers = [soft, hard or soft]
         known = all(n == "-1" or (n.isascii() and n.isdecimal() and len(n) <= _DIGITS) for n in numbers)
-        if kind not in plan.RLIMITS or not known:
+        if kind not in oci.RLIMITS or not known:
             raise SandboxError("read --ulimit", entry, EINVAL, hint="the form is NAME=SOFT[:HARD]: nofile=1024:4096")
         soft_number, hard_number = ((1 << 64) - 1 if n == "-1" else int(n) for n in numbers)
         if soft_number > hard_number:

@@ -39,13 +39,17 @@ def write(verb: str) -> None:
     try:
         for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
             del sys.modules[name]
-        for name in bundle.VERBS[verb]:
+        for name in bundle.VERBS[verb][0]:
+            importlib.import_module(f"sandbox.{name}")
+        early = len(parts)
+        parts.append([])
+        for name in bundle.VERBS[verb][1]:
             importlib.import_module(f"sandbox.{name}")
     finally:
         SourceFileLoader.exec_module = original  # type: ignore[method-assign]
     data = [marshal.dumps(part) for part in parts]
     stamps = [times[source] for part in parts for _, source, _ in part]
-    head = marshal.dumps((MAGIC_NUMBER, stamps, [len(part) for part in data]))
+    head = marshal.dumps((MAGIC_NUMBER, stamps, [len(part) for part in data], early))
     fresh = f"{bundle.path(verb)}.{os.getpid()}"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:

@@ -38,7 +38,7 @@ class Copy:
         done = self.exec("-v")
         assert done.returncode == 125
         lines = [line for line in done.stderr.splitlines() if line.startswith("import 'sandbox")]
-        ours = {line.split("'")[1]: line.endswith("# from exec's bundle") for line in lines}
+        ours = {line.split("'")[1]: line.endswith("# from a bundle") for line in lines}
         return {name for name in ours if ours[name]}, {name for name in ours if not ours[name]}
 
 

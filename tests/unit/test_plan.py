@@ -54,7 +54,7 @@ def specs(draw):
     process["user"].update(uid=draw(st.sampled_from([0, 1000])), gid=draw(st.sampled_from([0, 1000])))
     process["rlimits"] = draw(
         st.lists(
-            st.builds(lambda t: {"type": t, "soft": 1, "hard": 2}, st.sampled_from(sorted(plan.RLIMITS))), max_size=3
+            st.builds(lambda t: {"type": t, "soft": 1, "hard": 2}, st.sampled_from(sorted(oci.RLIMITS))), max_size=3
         )
     )
     linux["maskedPaths"] = draw(st.lists(st.sampled_from(["/proc/keys", "/sys/firmware"]), max_size=2))
