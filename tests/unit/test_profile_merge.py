@@ -153,11 +153,16 @@ _DOCUMENTS = st.fixed_dictionaries(
             "keep": st.lists(st.sampled_from(caps.NAMES), max_size=3), "drop": st.lists(st.sampled_from(caps.NAMES), max_size=3)}),
         "process": st.fixed_dictionaries({}, optional={
             "noNewPrivileges": st.booleans(), "umask": st.sampled_from(["000", "022", "077", "777"]),
-            "timeout": st.sampled_from(["1s", "10m", "20m"]), "user": st.sampled_from(["0", "1", "0:5", "65534"])}),
+            "timeout": st.sampled_from(["1s", "10m", "20m"]), "user": st.sampled_from(["0", "1", "0:5", "65534", "65534:00", "7:8"])}),
+        "namespaces": st.fixed_dictionaries({"user": st.sampled_from(["auto", "keep-id", "nomap", "single"])}),
+        "limits": st.fixed_dictionaries({}, optional={
+            "pids": st.fixed_dictionaries({"limit": st.sampled_from([0, 1, 100])}),
+            "cpu": st.fixed_dictionaries({}, optional={"quota": st.sampled_from([0, 1000, 90000]), "period": st.sampled_from([1000, 200000])})}),
         "rlimits": st.dictionaries(st.sampled_from(["core", "nofile", "nproc", "fsize"]), st.integers(0, 5000), max_size=2),
         "filesystem": st.fixed_dictionaries({}, optional={
             "maskedPaths": st.lists(st.sampled_from(["/srv", "/proc/kcore"])), "readonly": st.booleans(), "hidepid": st.booleans(),
-            "uncovered": st.lists(st.sampled_from(["/proc/kcore", "/sys", "/srv"])), "hidden": st.lists(st.just("/opt"))}),
+            "uncovered": st.lists(st.sampled_from(["/proc/kcore", "/sys", "/srv"])), "hidden": st.lists(st.just("/opt")),
+            "tmpfs": st.lists(st.sampled_from(["/tmp", "/tmp/", "/tmp:noexec,size=64m", "/run:exec", "/new"]), max_size=2)}),
         "network": st.fixed_dictionaries({"mode": st.sampled_from(schema.NETWORKS)}),
         "devices": st.fixed_dictionaries({"allow": st.lists(st.sampled_from(schema.DEVICES))}),
         "lock": st.lists(st.sampled_from(["seccomp", "network"])),
@@ -208,6 +213,11 @@ def assert_no_weaker(profile: Profile, base: Profile) -> None:
     assert schema.NETWORKS.index(a["network.mode"]) <= schema.NETWORKS.index(b["network.mode"])
     assert a["process.timeout"] <= b["process.timeout"] and not b["process.umask"] & ~a["process.umask"]
     assert a["process.user"].partition(":")[0] != "0" and a["filesystem.readonly"] and a["filesystem.hidepid"]
+    assert a["process.user"].partition(":")[2].strip("0")  # strict has a group
+    places = [os.path.normpath(text.partition(":")[0]) for text in b["filesystem.tmpfs"]]
+    assert [text for text in a["filesystem.tmpfs"] if os.path.normpath(text.partition(":")[0]) in places] == list(
+        b["filesystem.tmpfs"]
+    )
     assert set(b["lock"]) <= set(a["lock"]) and set(b["require"]) <= set(a["require"])
     for name in {*profile.policy.rows, *base.policy.rows}:
         for some in _ARGUMENTS:
