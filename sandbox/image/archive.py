@@ -123,7 +123,7 @@ def pick(entries: list[manifest.Descriptor], tag: str, platform: str, what: str)
 _WORD = re.compile(r"(?:latest|stable|edge|v?[0-9][A-Za-z0-9_.-]*)\Z")
 
 
-def _given_name(raw: str, what: str) -> str:
+def given_name(raw: str, what: str) -> str:
     """Full name for what an OCI archive calls an image; a bare version names the file it came in."""
     base = re.sub(r"[^a-z0-9]+", "-", os.path.basename(what.rstrip("/")).lower().partition(".")[0]).strip("-")
     try:
@@ -147,7 +147,7 @@ def oci_images(files: Files, platform: str) -> list[Image]:
         entry = group[0] if len({e.digest for e in group}) == 1 else manifest.choose(group, platform, files.what)
         chosen[entry.digest] = entry
         found = names.setdefault(entry.digest, [])
-        if raw != entry.digest and (full := _given_name(raw, files.what)):
+        if raw != entry.digest and (full := given_name(raw, files.what)):
             found.append(full)
     if not chosen:
         raise SandboxError("read archive", files.what, detail="it holds no image")

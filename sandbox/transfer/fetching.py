@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sandbox import idmap
 from sandbox.errors import SandboxError
-from sandbox.image import reference
+from sandbox.image import archive, manifest, reference
 from sandbox.image.store import Store
 from sandbox.registry.access import Access, retries
 from sandbox.registry.local import find
 from sandbox.transfer import progress
-from sandbox.transfer.pulling import Wish, by_policy, remembered
+from sandbox.transfer.pulling import Wish, by_policy, remembered, take_in
 from sandbox.transfer.signals import ending
-from sandbox.transfer.transports import place
+from sandbox.transfer.sources import source_of
+from sandbox.transfer.transports import FILES, Place, image_of, place
 
 
 def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Iterator[tuple[str, str]]:
@@ -25,6 +27,10 @@ def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Itera
     with ending():
         store = Store()
         for operand in operands:
+            where = place(operand, "docker")
+            if where.transport in FILES and not opts["all_tags"]:
+                yield _from_file(store, where, wish)
+                continue
             bare = _bare(operand)
             for name in _tags(bare, wish) if opts["all_tags"] else [bare]:
                 pulled = by_policy(store, name, wish)
@@ -35,6 +41,16 @@ def fetch(opts: dict[str, Any], operands: list[str], *, remember: bool) -> Itera
                 else:
                     stored, full = find(store, name, wish.platform)
                     yield store.image(stored, wish.platform).id, full or name
+
+
+def _from_file(store: Store, where: Place, wish: Wish) -> tuple[str, str]:
+    """The image of an archive or folder, under the names that it has there."""
+    source = source_of(where, store, wish.platform, wish.access)
+    image = image_of(source, wish.platform)
+    manifest.check_platform(image.config, wish.platform, source.what)
+    names = [full for raw in source.names if (full := archive.given_name(raw, where.path))]
+    [image_id] = take_in(store, [image._replace(names=names)], idmap.resolve(), wish.shown)
+    return image_id, names[0] if names else image_id
 
 
 def _bare(operand: str) -> str:

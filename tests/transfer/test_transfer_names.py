@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import images
 import pytest
 from hypothesis import given, strategies as st
 from support import Sbx
@@ -111,3 +113,27 @@ def test_run_takes_the_form_with_docker_in_front(mover: Sbx, pushed: str) -> Non
         done = mover("run", "--rm", "--print-config", name, "true")
         assert done.returncode == 0 and '"ociVersion"' in done.stdout, done.stderr
     assert mover("images", "-q", f"{pushed}/busybox").stdout != ""
+
+
+def test_pull_takes_from_files_too(mover: Sbx, layered_oci: Callable[[int], images.Images], tmp_path: Path) -> None:
+    made = layered_oci(3)
+    found = set()
+    images.call("skopeo", "copy", "-q", made.oci, f"dir:{tmp_path}/dir")
+    images.call("skopeo", "copy", "-q", made.oci, f"docker-archive:{tmp_path}/named.tar:quay.io/a/b:3")
+    for source in (
+        made.oci,
+        f"oci-archive:{made.oci_archive}",
+        f"docker-archive:{made.docker_archive}",
+        f"dir:{tmp_path}/dir",
+        f"docker-archive:{tmp_path}/named.tar",
+    ):
+        done = mover("pull", "-q", source)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
+    assert "quay.io/a/b:3" in mover("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.splitlines()
+    done = mover("pull", f"oci-archive:{tmp_path}/none.tar")
+    assert done.returncode == 125 and "No such file" in done.stderr
+    done = mover("pull", "-a", made.oci)
+    assert done.returncode == 125 and "it is in no registry" in done.stderr
+    assert mover("system", "check").returncode == 0
