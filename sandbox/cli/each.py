@@ -21,13 +21,14 @@ def for_each(
     cidfiles: "Sequence[str]" = (),
     filters: "Sequence[str]" = (),
     absent: int = EXIT_FAILED,
+    at_once: bool = False,
 ) -> int:
     """`action` on each operand, with --all (`everything`) on those of `among`, or on the `latest`; prints what was typed.
 
     With `filters` on those of `among` that they hold for, as `ps` has them; `cidfiles` have ids in them.
 
     Goes on after an error and returns the last one's exit status.  `ignore`: one that is not there is none; `absent` is the
-    status when that is all that is wrong.
+    status when that is all that is wrong.  `at_once`: on all at the same time, an action that starts no process.
     """
     operands = [*operands, *map(_id_in, cidfiles)]
     wanted: list[tuple[str, state.Known | None]] = [(word, None) for word in operands]
@@ -45,6 +46,8 @@ def for_each(
         wanted = [(known.id, known) for known in everyone]
     elif latest:
         wanted = [(known.id, known) for known in all_known()[-1:]]
+    if at_once and len(wanted) > 1:
+        wanted, action = _at_once(wanted, action)
     code = 0
     for word, known in wanted:
         try:
@@ -57,6 +60,44 @@ def for_each(
             status = report(error)
             code = code or absent if missing else status
     return code
+
+
+def _at_once(
+    wanted: "list[tuple[str, state.Known | None]]", action: "Callable[[state.Known], Any]"
+) -> "tuple[list[tuple[str, state.Known | None]], Callable[[state.Known], Any]]":
+    """`wanted` with those that are there, and a function that tells how `action` on one of them, which is over, has gone.
+
+    Who shares what another has goes first: its processes may end with the other's.
+    """
+    import threading
+
+    there: dict[str, state.Known] = {}
+    for word, known in wanted:
+        try:
+            there[word] = known or find(word)
+        except SandboxError:
+            pass  # told in its turn
+    failed: dict[str, BaseException] = {}
+
+    def one(known: state.Known) -> None:
+        try:
+            action(known)
+        except BaseException as error:  # for who started us
+            failed[known.id] = error
+
+    for needs in (True, False):
+        few = {known.id: known for known in there.values() if bool(known.about.get("needs")) == needs}
+        threads = [threading.Thread(target=one, args=(known,), daemon=True) for known in few.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def tell(known: state.Known) -> None:
+        if known.id in failed:
+            raise failed[known.id]
+
+    return [(word, there.get(word, known)) for word, known in wanted], tell
 
 
 def _id_in(path: str) -> str:

@@ -20,4 +20,5 @@ def main(opts: "dict[str, Any]", operands: list[str]) -> int:
         latest=opts["latest"],
         cidfiles=opts["cidfile"],
         filters=opts["filter"],
+        at_once=True,
     )

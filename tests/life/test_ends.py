@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -128,3 +129,31 @@ def test_inspect_of_an_image_is_of_no_container(sbx_in, busybox_oci):
     assert "RepoTags" in json.loads(sbx_in.out("image", "inspect", "same"))[0]
     sbx_in("create", "--name", "other", name, "true")
     assert "no such image" in sbx_in("image", "inspect", "other", code=125).stderr
+
+
+def test_several_are_stopped_at_the_same_time(sbx_in):
+    """Their times run side by side, as in podman; each is told in its turn, one that is not there too."""
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        sbx_in.live(script="trap '' TERM; echo up; while :; do sleep 0.05; done", name=name)
+        sbx_in.until(name, "up")
+    begun = time.monotonic()
+    done = sbx_in("stop", "-t", "4", "a", "b", "none", "c", "d", code=125)
+    assert time.monotonic() - begun < 12
+    assert done.stdout.split() == names and done.stderr.count("no such container") == 1
+    assert sbx_in.column("ExitCode") == ["137"] * 4
+    sbx_in.live("--rm", script="sleep 1000", name="e")
+    assert sbx_in.out("stop", "-t", "0", "a", "e").split() == ["a", "e"]
+
+
+def test_who_shares_is_stopped_before_whom_it_needs(sbx_in):
+    sbx_in.live(script="sleep 1000", name="holder")
+    sbx_in.live(
+        "--pid",
+        "container:holder",
+        name="sharer",
+        script="trap 'sleep 0.3; exit 5' TERM; echo up; while :; do sleep 0.05; done",
+    )
+    sbx_in.until("sharer", "up")
+    sbx_in("stop", "holder", "sharer")
+    assert sbx_in.out("wait", "sharer") == "5\n"
