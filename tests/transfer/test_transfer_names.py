@@ -1,6 +1,7 @@
 """Names of transports, and folders and archives with anything in them: a value or one error, never a traceback."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from support import Sbx
 
 from sandbox.errors import SandboxError, UsageError
 from sandbox.registry.access import Access, retries
-from sandbox.transfer import recode
+from sandbox.transfer import recode, unfinished
 from sandbox.transfer.sources import source_of
 from sandbox.transfer.transports import Place, image_of, place
 
@@ -137,3 +138,36 @@ def test_pull_takes_from_files_too(mover: Sbx, layered_oci: Callable[[int], imag
     done = mover("pull", "-a", made.oci)
     assert done.returncode == 125 and "it is in no registry" in done.stderr
     assert mover("system", "check").returncode == 0
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_file_gets_its_name_at_the_end(nameless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def without(path: str, flags: int, *more: int, **others: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *more, **others)
+
+    if not nameless:
+        monkeypatch.setattr(os, "open", without)
+    target = tmp_path / "out"
+    target.write_text("before")
+    path, fd = unfinished.file(str(tmp_path))
+    second, other = unfinished.file(str(tmp_path))  # its sweep leaves alone what is being written
+    os.write(fd, b"after")
+    assert (path == "", target.read_text()) == (nameless, "before")
+    unfinished.name(path, fd, str(target))
+    os.close(fd)
+    os.close(other)
+    assert target.read_text() == "after" and target.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    third, last = unfinished.file(str(tmp_path))
+    os.close(last)
+    assert not second or not os.path.exists(second)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out"} | ({os.path.basename(third)} if third else set())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
