@@ -203,7 +203,9 @@ def _replay(wish: Wish, opts: dict[str, Any], source: Source) -> tuple[int, list
         os.unlink(path)
         _forget(path)
     policy = source.base.policy
-    ours = {row["call"] for row in refused if policy.answer(row["call"], tuple(row["args"])).action in PERMISSIVE}
+    # Of the filter: what the id map or a read-only file system refuses has ids or a path in place of the arguments.
+    answered = [(row["call"], tuple(row["args"])) for row in refused if len(row["args"]) == 6]
+    ours = {name for name, args in answered if policy.answer(name, args).action in PERMISSIVE}
     return status, sorted(ours), said
 
 
