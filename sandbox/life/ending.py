@@ -57,21 +57,25 @@ def send(known: state.Known, number: int) -> None:
     """Send a signal to the command of a running container."""
     if not known.lives:
         raise improper("send signal to container", known, "can only kill running containers")
+    if not _sent(known, number):
+        raise SandboxError("send signal to container", known.name, detail="it has ended meanwhile")
+
+
+def _sent(known: state.Known, number: int) -> bool:
+    """Whether its keeper has sent the signal; else it has ended meanwhile."""
     sock = _connected(known)
+    if not sock:
+        return False
     try:
-        kind: str = ""
-        value: Any = None
-        if sock:
-            channel.ask(sock, "signal", {"number": number})
-            kind, value, _ = channel.receive(sock)
-        if kind == "error":
-            raise SandboxError.from_tuple(value)
-        if kind != "done":
-            raise SandboxError("send signal to container", known.name, detail="it has ended meanwhile")
-        events.remember(known.parent, "kill", known.about, {"signal": number})
+        channel.ask(sock, "signal", {"number": number})
+        kind, value, _ = channel.receive(sock)
     finally:
-        if sock:
-            sock.close()
+        sock.close()
+    if kind == "error":
+        raise SandboxError.from_tuple(value)
+    if kind == "done":
+        events.remember(known.parent, "kill", known.about, {"signal": number})
+    return kind == "done"
 
 
 def _connected(known: state.Known) -> "Any":
@@ -146,11 +150,7 @@ def stop(known: state.Known, seconds: float | None) -> None:
     waiting = Waiting(known)
     asked = ((_stop_signal(known), seconds),) if seconds else ()
     for one, patience in (*asked, (SIGKILL, _PATIENCE)):
-        try:
-            send(known, one)
-        except SandboxError:
-            if state.Known(known.parent, known.id).lives:
-                raise
+        _sent(known, one)
         if waiting.over(patience):
             events.remember(known.parent, "stop", known.about)
             return
@@ -227,14 +227,10 @@ def replace(name: str) -> None:
 
 
 def _kill(known: state.Known) -> None:
-    try:
-        halt(known)
-        waiting = Waiting(known)
-        send(known, SIGKILL)
-        waiting.over(_PATIENCE)
-    except SandboxError:
-        if state.Known(known.parent, known.id).lives:
-            raise
+    halt(known)
+    waiting = Waiting(known)
+    _sent(known, SIGKILL)
+    waiting.over(_PATIENCE)
 
 
 def locked(known: state.Known, step: str) -> int:

@@ -157,3 +157,15 @@ def test_who_shares_is_stopped_before_whom_it_needs(sbx_in):
     sbx_in.until("sharer", "up")
     sbx_in("stop", "holder", "sharer")
     assert sbx_in.out("wait", "sharer") == "5\n"
+
+
+@pytest.mark.parametrize("words", [("rm", "-f", "c"), ("stop", "c")])
+def test_several_end_the_same_one(sbx_in, words):
+    """Whoever comes second finds a keeper that is just about to go; nobody fails."""
+    for _ in range(3):
+        sbx_in.live()
+        sbx_in.until("c", "up")
+        clients = [sbx_in.sbx.popen(*words) for _ in range(5)]
+        told = [(client.communicate(timeout=30)[1], client.returncode) for client in clients]
+        assert told == [("", 0)] * 5
+        sbx_in("rm", "-f", "c")
