@@ -82,7 +82,7 @@ class Group:
             seen = _as_proc_numbers(int(pid))
             words = read(f"/proc/{seen}/statm").split() if seen else []
             # Only one that holds more than all others together: a wrong name is worse than none.
-            if len(words) > 1 and limit.isdecimal() and int(words[1]) * 4096 > int(limit) // 2:
+            if len(words) > 1 and limit.isdecimal() and int(words[1]) * os.sysconf("SC_PAGE_SIZE") > int(limit) // 2:
                 self.suspect = read(f"/proc/{seen}/comm").strip()
 
     def out_of_memory(self, command: str) -> "dict[str, Any] | None":
