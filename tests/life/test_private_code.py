@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Verbs
+from living import Verbs
 from support import TREE, Sbx
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay", "tty")

@@ -15,8 +15,6 @@ from support import descendants, until
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
-POLITE = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
-
 
 def test_from_creation_to_removal(sbx_in):
     id_ = sbx_in.out("create", "--name", "c", sbx_in.image, "sh", "-c", "echo out; echo err >&2; exit 4").strip()
