@@ -5,6 +5,7 @@ from typing import Any
 
 from sandbox.errors import EINVAL, SandboxError
 from sandbox.image import keyed
+from sandbox.image.gofunctions import Map
 from sandbox.life import rows
 from sandbox.life.document import time_text
 from sandbox.life.pods import Pod
@@ -69,7 +70,7 @@ def document(pod: Pod) -> dict[str, Any]:
     return {
         "Id": pod.id, "Name": pod.name, "Created": time_text(about.get("created", 0.0)),
         "CreateCommand": ["sbx", *about.get("argv", ())], "ExitPolicy": "continue", "State": pod.status,
-        "Hostname": about.get("hostname", ""), "Labels": about.get("labels", {}), "CreateCgroup": False, "CgroupParent": "",
+        "Hostname": about.get("hostname", ""), "Labels": Map(about.get("labels", {})), "CreateCgroup": False, "CgroupParent": "",
         "CgroupPath": "", "CreateInfra": True, "InfraContainerID": pod.id,
         "InfraConfig": {"PortBindings": bindings(about), "HostNetwork": about.get("network") == "host"},
         "SharedNamespaces": about["shares"], "NumContainers": len(pod.containers),

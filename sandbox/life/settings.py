@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sandbox.image.gofunctions import Map
+
 Spec = dict[str, Any]
 
 
@@ -26,8 +28,8 @@ def config(about: dict[str, Any], spec: Spec) -> dict[str, Any]:
         "Volumes": None,
         "WorkingDir": process.get("cwd", ""),
         "OnBuild": None,
-        "Labels": about.get("labels", {}),
-        "Annotations": {k: v for k, v in spec.get("annotations", {}).items() if not k.startswith("dev.sbx.")},
+        "Labels": Map(about.get("labels", {})),
+        "Annotations": Map((k, v) for k, v in spec.get("annotations", {}).items() if not k.startswith("dev.sbx.")),
         "StopSignal": about.get("stop_signal") or "SIGTERM",
         "StopTimeout": about.get("stop_timeout", 10),
         "Timeout": float(spec.get("annotations", {}).get("dev.sbx.timeout", "0")),
@@ -146,14 +148,14 @@ def network(about: dict[str, Any]) -> dict[str, Any]:
         "GlobalIPv6PrefixLen": 0,
         "LinkLocalIPv6PrefixLen": 0,
         "HairpinMode": False,
-        "Networks": {},
+        "Networks": Map(),
         "Ports": bindings(about),
     }
 
 
 def bindings(about: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Published ports, by the container's."""
-    found: dict[str, list[dict[str, str]]] = {}
+    found: dict[str, list[dict[str, str]]] = Map()
     for port in about.get("ports", ()):
         key = f"{port['container']}/{port['protocol']}"
         found.setdefault(key, []).append({"HostIp": port.get("ip", ""), "HostPort": str(port["host"])})

@@ -169,3 +169,16 @@ def test_several_end_the_same_one(sbx_in, words):
         told = [(client.communicate(timeout=30)[1], client.returncode) for client in clients]
         assert told == [("", 0)] * 5
         sbx_in("rm", "-f", "c")
+
+
+def test_templates_that_scripts_have(sbx_in):
+    """Keys of labels, networks and ports that are not there are no mistakes of who asks."""
+    sbx_in("create", "--name", "c", "--label", "a=b", sbx_in.image, "true")
+    for template, text in (
+        ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", ""),
+        ("{{.Config.Labels.none}} {{index .Config.Labels `a`}}", "<no value> b"),
+        ("{{range $key, $value := .Config.Labels}}{{$key}}={{$value}}{{end}}", "a=b"),
+        ('{{if index .NetworkSettings.Ports "80/tcp"}}yes{{else}}no{{end}}', "no"),
+        ("{{if .State.Running}}up{{else}}{{.State.Status}}{{end}}", "created"),
+    ):
+        assert sbx_in.out("inspect", "-f", template, "c") == f"{text}\n"
