@@ -19,6 +19,8 @@ class Container:
     Made under another name and renamed once it is locked, so who finds an unlocked `<id>` knows that its owner is dead.
     """
 
+    unwritten = False  # what others are to know of it
+
     def __init__(self, store: str, maps: "dict[str, Any]") -> None:
         self.id = os.urandom(32).hex()
         self.parent = f"{store}/containers"
@@ -88,14 +90,25 @@ class Container:
                 state.write("spec", (spec, bpf), self.lock)
                 if about["rm"]:
                     os.close(os.open(_ONCE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.lock))
-            self.about = {"id": self.id, "maps": self.maps, **about}
-            state.write("about", self.about, self.lock)
         except OSError as error:
             raise SandboxError.of("write", self.directory, error) from None
+        self.about = {"id": self.id, "maps": self.maps, **about}
+        self.unwritten = True
+        if self.name or "dev.sbx.log" in spec["annotations"]:
+            self.note()
         if about["log"]:
             from sandbox import events
 
             events.remember(self.parent, "create", self.about)
+
+    def note(self) -> None:
+        """Write `about`; of a throw-away container that is left until newuidmap runs, when the cli has nothing else to do."""
+        if self.unwritten:
+            self.unwritten = False
+            try:
+                state.write("about", self.about, self.lock)
+            except OSError as error:
+                raise SandboxError.of("write", self.directory, error) from None
 
     def remove(self) -> None:
         """Remove the folder; with the help of the user namespace when files of subordinate ids are left in it."""

@@ -128,7 +128,8 @@ class _Attendance:
         """Write the id maps, make the group of the limits, let the keeper go on; a failure ends it."""
         try:
             if not any(n["type"] == "user" and "path" in n for n in spec["linux"]["namespaces"]):
-                userns.write_maps(self.pid, self.container.maps)
+                userns.write_maps(self.pid, self.container.maps, self.container.note)
+            self.container.note()
             _map_volumes(_mapped_volumes(spec), self.pid)
             if "resources" in spec["linux"]:
                 self.make_group(spec["linux"])

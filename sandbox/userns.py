@@ -73,8 +73,11 @@ def _write_single(pid: int, maps: "dict[str, Any]") -> None:
             raise SandboxError.of("map user ids", name, error) from None
 
 
-def write_maps(pid: int, maps: "dict[str, Any]") -> None:
-    """Give process `pid`, alone in a new user namespace, the id maps `maps` (see idmap.py)."""
+def write_maps(pid: int, maps: "dict[str, Any]", meanwhile: "Callable[[], None] | None" = None) -> None:
+    """Give process `pid`, alone in a new user namespace, the id maps `maps` (see idmap.py).
+
+    `meanwhile` is called while there are programs to wait for.
+    """
     if maps["mode"] == "single":
         _write_single(pid, maps)
         return
@@ -82,6 +85,8 @@ def write_maps(pid: int, maps: "dict[str, Any]") -> None:
     gid = None
     try:
         gid = _spawn_mapper("newgidmap", pid, maps["gid"])
+        if meanwhile:
+            meanwhile()
     finally:
         _await_mapper("map user ids", "newuidmap", uid)
         if gid:
