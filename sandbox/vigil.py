@@ -49,7 +49,7 @@ class Vigil:
         self.reaper = annotations.get("dev.sbx.init") == "reaper"
         self.sent: set[int] = set()  # signals that went to it from here
         self.patient = True  # wait for a terminal that does not take the last output of the payload
-        self.wake = -1
+        self.woken = self.wake = -1  # the two ends of a pipe that signals write to
         self.terminal: Any = None
         # What a container has that others can look at: see control.py, streams.py, refusals.py, cgroup_keeper.py.
         self.control: Control | None = None
@@ -73,11 +73,11 @@ class Vigil:
         """Until the payload ends: pass signals and terminal bytes on, watch the clock and the helpers."""
         gc.freeze()  # what is there stays; looking at it once would make a copy of all memory that we share with the cli (1 ms)
         gc.enable()
-        read, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.woken, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
         poll = select.poll()
-        poll.register(read, select.POLLIN)
+        poll.register(self.woken, select.POLLIN)
         poll.register(self.cli, select.POLLIN)
         if self.group:
             self.group.watch(poll)
@@ -107,24 +107,32 @@ class Vigil:
                 self.status = EXIT_TIMEOUT
                 break
             for fd, mask in events:
-                if fd == read:
-                    try:
-                        os.read(read, 4096)
-                    except BlockingIOError:
-                        pass
-                    self._reap()
-                elif fd == self.cli:
-                    self._from_cli(poll)
-                elif self.group and fd == self.group.events:
-                    self.group.notice()
-                elif self.refusals and self.refusals.serve(fd, mask, poll):
-                    pass
-                elif self.control and not (self.streams and self.streams.copy(fd)):
-                    self.control.serve(fd)
+                self._serve(fd, mask, poll)
             if self.terminal:
                 self.terminal.copy(events, poll)
                 if self.terminal.lost and self.pid:
                     self.kill(SIGHUP)
+        self._show_the_rest()
+        return self.status
+
+    def _serve(self, fd: int, mask: int, poll: "select.poll") -> None:
+        """Something has happened on `fd`."""
+        if fd == self.woken:
+            try:
+                os.read(fd, 4096)
+            except BlockingIOError:
+                pass
+            self._reap()
+        elif fd == self.cli:
+            self._from_cli(poll)
+        elif self.group and fd == self.group.events:
+            self.group.notice()
+        elif self.refusals and self.refusals.serve(fd, mask, poll):
+            pass
+        elif self.control and not (self.streams and self.streams.copy(fd)):
+            self.control.serve(fd)
+
+    def _show_the_rest(self) -> None:
         if self.terminal:
             self.terminal.finish()
             if self.terminal.lost not in (0, EIO, EPIPE):  # those two: who was to read it has gone
@@ -132,7 +140,6 @@ class Vigil:
         if self.streams:
             self.streams.paused = False
             self.streams.drain()
-        return self.status
 
     def _watch(self, poll: "select.poll") -> None:
         if self.control:
