@@ -115,3 +115,11 @@ def test_every_annotation_is_in_the_table() -> None:
         for name in re.findall(r"""["'](dev\.sbx\.[a-z]+)["']""", path.read_text(encoding="utf-8"))
     }
     assert used - {"dev.sbx.size"} == set(spec.ANNOTATIONS)  # that one is of images
+
+
+def test_the_house_is_drawn_as_it_is() -> None:
+    """docs/architecture.md names every module at the top, and no file that is not there."""
+    page = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b([a-z_]+\.py)\b", page))
+    assert {path.name for path in PACKAGE.glob("[a-z]*.py")} - named == set()
+    assert named - {path.name for path in PACKAGE.rglob("*.py")} == set()
