@@ -305,7 +305,7 @@ def test_E10_S03_pid_that_is_another_process_now(sbx: Sbx, busybox_rootfs: Path,
     try:
         (folder / "state").write_bytes(marshal.dumps({**state, "pid": innocent.pid}, 4))
         for words, code in (
-            (("exec", "c", "true"), 125), (("kill", "c"), 125), (("top", "c"), 125), (("attach", "c"), 125),
+            (("exec", "c", "true"), 255), (("kill", "c"), 125), (("top", "c"), 125), (("attach", "c"), 125),
             (("stop", "-t", "0", "c"), 0), (("rm", "-f", "c"), 0),
         ):  # fmt: skip
             done = sbx(*words)
