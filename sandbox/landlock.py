@@ -14,7 +14,7 @@ What is to be confined comes as lines `KEY VALUE`, from a profile's [landlock] t
 import os
 
 from sandbox import linux, linux_rare
-from sandbox.errors import EACCES, EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, SandboxError
+from sandbox.errors import EACCES, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,11 +86,16 @@ def _enforce(wanted: "dict[str, list[str]]", scopes: list[str]) -> None:
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
     """A path that is not there has nothing to be allowed, and it can not be made where nothing may be written."""
+    # A link of the image may lead to a volume that nobody wanted to have written to.
+    links = linux.RESOLVE_NO_SYMLINKS if rights & _WRITE_FILE else linux.RESOLVE_NO_MAGICLINKS
     try:
-        fd = linux.openat2(linux.AT_FDCWD, path, os.O_PATH, linux.RESOLVE_NO_MAGICLINKS)
+        fd = linux.openat2(linux.AT_FDCWD, path, os.O_PATH, links)
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EACCES):
             return
+        if error.errno == ELOOP:
+            detail = f"[landlock] write: the image has a link there, to {os.path.realpath(path)}"
+            raise SandboxError("confine", path, ELOOP, detail, "name what it leads to, if that is meant") from None
         raise SandboxError.of("confine", path, error) from None
     try:
         if os.stat(fd).st_mode & 0o170000 != 0o040000:

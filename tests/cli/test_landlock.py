@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -73,6 +74,32 @@ def test_what_is_allowed_works(confined):
 def test_nothing_is_read_outside(confined):
     assert "denied" in confined(READ, "cat /root/x 2>&1; ls /root 2>&1; ls / 2>&1; true")
     assert confined(READ, "ls /root 2>/dev/null; head -1 /etc/passwd | cut -d: -f1") == "root\n"
+
+
+def test_links_of_the_image_open_nothing(sbx, tmp_path, busybox_rootfs, no_leftovers):
+    """What may be written is a folder, not what an image makes of its name."""
+    root, volume, profile = tmp_path / "root", tmp_path / "v", tmp_path / "mine.toml"
+    subprocess.run(["cp", "-a", busybox_rootfs, root], check=True)
+    volume.mkdir()
+    profile.write_text('extends = "default"\n[landlock]\nwrite = ["/work"]\n')
+    (root / "work").symlink_to("/v")
+    words = [
+        "run",
+        "--profile",
+        profile,
+        "-v",
+        f"{volume}:/v",
+        f"rootfs:{root}",
+        "sh",
+        "-c",
+        "echo x >/v/x; echo y >/work/y",
+    ]
+    done = sbx(*words)
+    assert done.returncode == 125 and list(volume.iterdir()) == []
+    assert "sbx: confine `/work`: [landlock] write: the image has a link there, to /v\n" in done.stderr
+    (root / "work").unlink()
+    (root / "work").mkdir()
+    assert sbx(*words).returncode == 0 and list(volume.iterdir()) == []
 
 
 def test_nothing_is_run_outside(confined):
