@@ -217,10 +217,12 @@ def test_load_from_a_pipe_compressed_and_several_images(room: Room) -> None:  # 
 
 
 def test_what_is_not_there(room: Room) -> None:  # noqa: F811
-    for done in (room.sbx("rmi", "nothing"), room.sbx("inspect", "nothing")):
-        assert done.returncode == 125
-        assert "sbx: find image `nothing`: no such image in the local store\n" in done.stderr
-        assert "hint: " in done.stderr
+    for verb, said in (
+        ("rmi", "sbx: find image `nothing`: no such image in the local store\n"),
+        ("inspect", 'sbx: inspect `nothing`: no such object: "nothing"\n'),
+    ):
+        done = room.sbx(verb, "nothing")
+        assert done.returncode == 125 and said in done.stderr and "hint: " in done.stderr
     assert room.sbx("rmi", "--force", "nothing").returncode == 0
 
 
