@@ -11,6 +11,12 @@ import os
 from sandbox import caps, linux, linux_rare, userns
 from sandbox.errors import EACCES, ENOENT, SandboxError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal  # the same names, with types; importing it costs 4 ms
+else:
+    import _signal
+
 ADDRESS, GATEWAY, NAMESERVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
 _LOG = "network.log"
 _INSTALL = {
@@ -153,22 +159,55 @@ def _start_pasta(path: str, pid: int, namespace: int, given: "list[tuple[str, st
     """pasta goes to the background when it is ready; its orphan is our child, since we are pid 1 here.
 
     It gets the namespace by descriptor, because it has given up the right to look at other processes when it opens it.
-    Since 2025 it keeps that right, and closes all descriptors that it inherits: then by the path of a process.
+    Since 2025 it keeps that right, and closes all descriptors that it inherits: then by the path of a process.  Where it
+    is not root of the namespace (wrap) it keeps too few rights for that, and gets one to look at that has none.
     """
     words: tuple[str, ...] = PASTA
     if given:
         from sandbox import ports
 
         words = (*PASTA[: -len(_CLOSED)], *ports.pasta_arguments(given), *_CLOSED[4:])
-    for name in (f"/proc/self/fd/{_NETNS_FD}", f"/proc/{pid}/ns/net"):
-        child = _spawn(path, (*words, "--netns", name), (namespace, _NETNS_FD))
+    status = 1
+    ways = [
+        ("--netns", f"/proc/self/fd/{_NETNS_FD}"),
+        ("--netns", f"/proc/{pid}/ns/net"),
+        *([()] if os.geteuid() else ()),
+    ]
+    while status > 0 and ways:  # else it is up, or killed
+        stand_in, way = 0, ways.pop(0)
+        if not way:
+            stand_in, number = _stand_in(namespace)
+            way = ("--no-netns-quit", "--netns", f"/proc/{number}/ns/net")
+        child = _spawn(path, (*words, *way), (namespace, _NETNS_FD))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status <= 0:  # up, or killed
-            break
+        if stand_in:
+            os.kill(stand_in, 9)
+            os.waitpid(stand_in, 0)
     if status:
         raise died(status, "pasta")
     with open(_PID, encoding="utf-8") as file:
         return int(file.read())
+
+
+def _stand_in(namespace: int) -> "tuple[int, str]":
+    """A process in `namespace` that has no capabilities and waits: (its pid, the same as /proc has it)."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    child = linux.clone(0)
+    if child == 0:
+        try:
+            linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+            linux.setns(namespace, linux.CLONE_NEWNET)
+            caps.apply(0, 0, 0, 0)
+            linux.prctl(linux.PR_SET_DUMPABLE, 1)
+            os.write(write, os.readlink("/proc/self").encode())
+            while True:
+                _signal.pause()
+        finally:
+            os._exit(1)
+    os.close(write)
+    number = os.read(read, 20).decode()
+    os.close(read)
+    return child, number
 
 
 def died(status: int, program: str = "network helper") -> SandboxError:
