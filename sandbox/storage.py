@@ -3,7 +3,7 @@
 import os
 
 from sandbox import cache, paths, trees, userns
-from sandbox.errors import SandboxError, tell
+from sandbox.errors import EDQUOT, ENOSPC, SandboxError, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def _try_overlay() -> str:
         os.close(merged)
         return ""
     except (SandboxError, OSError) as error:
+        if error.errno in (ENOSPC, EDQUOT):  # no answer: it would be remembered when there is room again
+            raise SandboxError("try overlay in the store", "", error.errno, hint="free some space") from None
         return str(error)
     finally:
         for name in os.listdir(here):

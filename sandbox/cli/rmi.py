@@ -3,10 +3,12 @@
 from typing import Any
 
 from sandbox import events
-from sandbox.errors import SandboxError, report, tell
+from sandbox.errors import ENOENT, SandboxError, report, tell
 from sandbox.image.describe import show
 from sandbox.image.store import Store, Stored
 from sandbox.registry.local import find
+
+_ABSENT = 1  # exit status when one was not there, and nothing else was wrong: podman's
 
 
 def _delete(store: Store, stored: Stored, *, force: bool) -> None:
@@ -68,6 +70,8 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         try:
             _remove(store, text, force=opts["force"])
         except SandboxError as error:
-            if not ((opts["force"] or opts["ignore"]) and error.step == "find image"):
-                code = report(error)
+            missing = error.step == "find image" and error.errno == ENOENT
+            if not (missing and (opts["force"] or opts["ignore"])):
+                status = report(error)
+                code = code or _ABSENT if missing else status
     return code

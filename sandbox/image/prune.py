@@ -5,7 +5,7 @@ import os
 
 from sandbox.errors import SandboxError, report
 from sandbox.image import filters, listing
-from sandbox.image.store import Store, Stored
+from sandbox.image.store import IN_USE, Store, Stored
 
 
 def prune(store: Store, texts: list[str], *, everything: bool) -> tuple[list[str], int]:
@@ -25,7 +25,7 @@ def prune(store: Store, texts: list[str], *, everything: bool) -> tuple[list[str
             store.delete(stored, force=False)
             removed.append(row["id"])
         except SandboxError as error:
-            if not error.detail.startswith("image is in use"):
+            if error.code != IN_USE:
                 code = report(error)
     store.sweep()
     return removed, code

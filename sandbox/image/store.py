@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sandbox import cache
-from sandbox.errors import SandboxError, tell
+from sandbox.errors import ENOENT, SandboxError, tell
 from sandbox.image import manifest, reference
 from sandbox.image.archive import Image, Layer, entry_name, every_image, layer_type, make_manifest, oci_image
 from sandbox.image.content import WAIT, Content
@@ -14,6 +14,7 @@ from sandbox.image.files import blob_name
 from sandbox.image.layers import short
 from sandbox.image.layout import BlobWriter, content_lock
 
+IN_USE = 2  # exit status for an image that containers are made from, or run from: podman's
 SIZE = "dev.sbx.size"  # annotation: bytes of all layers unpacked, for `sbx images`
 
 
@@ -94,7 +95,7 @@ class Store(Content):
         # It may be somebody else's image of that name: only who says so gets it.
         if near := [name for name in named if name.endswith(ends) or repository(name).endswith(ends)]:
             hint = f"there is {', '.join(near[:3])}: give the whole name"
-        raise SandboxError("find image", text, detail="no such image in the local store", hint=hint)
+        raise SandboxError("find image", text, ENOENT, detail="no such image in the local store", hint=hint)
 
     def _has_id(self, stored: Stored, prefix: str) -> bool:
         return stored.entry.digest.partition(":")[2].startswith(prefix) or self.id_of(stored).startswith(prefix)
@@ -214,7 +215,7 @@ class Store(Content):
         for container, image_id in self.made_from().items():
             if image_id in ids and len(self.alike(stored)) == 1:
                 raise SandboxError(
-                    "remove image", what, detail=f"image is in use by container {container[:12]}",
+                    "remove image", what, detail=f"image is in use by container {container[:12]}", code=IN_USE,
                     hint="remove the container first; --force removes the name now and the layers later",
                 )  # fmt: skip
 
@@ -242,7 +243,7 @@ class Store(Content):
                             held.callback(os.close, fd)
                         elif fd == -1 and not force:
                             raise SandboxError(
-                                "remove image", what, detail="image is in use by a running container",
+                                "remove image", what, detail="image is in use by a running container", code=IN_USE,
                                 hint="stop the container first; --force removes the name now and the layers later",
                             )  # fmt: skip
                 self.layout.change(lambda old: [e for e in old if e.get("digest") != gone])

@@ -33,11 +33,13 @@ def work():
             pass
     except OSError:
         pass
+    found += [call("run", "one", "true")]
     found += [call("rmi", "one"), call("system", "check"), call("images", "-aq")]
     disk = os.statvfs(store)
     os.close(fill)
     os.unlink(store + "/fill")
     found += [[disk.f_bavail * disk.f_frsize], call("load", "-q", "-i", one), call("system", "check", "--quick")]
+    found += [call("run", "--print-plan", "one", "true")]
     return json.dumps(found)
 print(userns.call(idmap.resolve(), work))
 """
@@ -64,13 +66,16 @@ def test_deletion_works_on_a_full_disk(sbx: Sbx, tmp_path: Path) -> None:
         words, env={**sbx.environment, "SBX_STORE": str(sbx.store)}, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stderr
-    first, second, listed, removed, check, after, room, again, last = json.loads(done.stdout)
+    first, second, listed, refused, removed, check, after, room, again, last, plan = json.loads(done.stdout)
     assert first[0] == 0, first
     assert (second[0], second[1]) == (125, "") and "No space left on device" in second[2]
     assert "hint: free some space" in second[2]
     assert len(listed[1].split()) == 1
+    assert refused[0] == 125 and "No space left on device" in refused[2], refused
     assert removed[0] == 0 and removed[1].startswith("Untagged: localhost/one:latest\n"), removed
     assert (check[0], after[1]) == (0, ""), check
     assert room[0] > 2 << 20
     assert again[0] == 0, again
     assert last[0] == 0, last
+    # What a full disk kept from working is not remembered as something that this machine can not do.
+    assert plan[0] == 0 and "does not work" not in plan[2] and "overlay" in plan[1], plan

@@ -144,7 +144,7 @@ def test_history(full: Sbx) -> None:
 
 
 def test_missing_images_and_ignore(full: Sbx) -> None:
-    assert full("rmi", "none").returncode == 125
+    assert full("rmi", "none").returncode == 1
     assert full("rmi", "--ignore", "none", "other").returncode == 0
     assert "localhost/other:latest" not in lines(full, *NAMES)
 
@@ -243,7 +243,7 @@ def test_short_names_mean_what_the_configuration_says(full: Sbx, tmp_path: Path)
     ]
     for words in (("inspect", "tool:1"), ("rmi", "tool:1"), ("tag", "tool:1", "x"), ("save", "-o", tmp_path / "x", "tool:1")):  # fmt: skip
         done = full(*words)
-        assert done.returncode == 125 and "no such" in done.stderr, words
+        assert done.returncode == (1 if words[0] == "rmi" else 125) and "no such" in done.stderr, words
 
 
 def test_a_name_with_a_digest_is_no_tag(full: Sbx, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_an_image_is_not_in_use_by_what_shares_its_base(full: Sbx) -> None:
     assert lines(full, *NAMES) == ["localhost/more:latest"]
     assert json.loads(full("system", "check", "--json").stdout or "[]") == [], full("system", "check").stdout
     done = full("rmi", "more")
-    assert done.returncode == 125 and "in use by container" in done.stderr
+    assert done.returncode == 2 and "in use by container" in done.stderr
     assert lines(full, "images", "--format", "{{.Containers}}") == ["1"]
     assert [row["Containers"] for row in json.loads(full("images", "--format", "json").stdout)] == [1]
     assert lines(full, "system", "df", "-v")[3].split()[-1] == "1"
@@ -350,7 +350,7 @@ def test_an_image_with_the_layers_of_one_in_use(full: Sbx, tmp_path: Path) -> No
     lines(full, "load", "-q", "-i", str(tmp_path / "layout"))
     assert full("create", "--name", "kept", "more", "/nothing").returncode == 0
     assert "Untagged: localhost/twin:latest" in lines(full, "rmi", "twin")
-    assert full("rmi", "more").returncode == 125
+    assert full("rmi", "more").returncode == 2
 
 
 def test_annotations_are_told(sbx: Sbx, tmp_path: Path) -> None:
