@@ -107,6 +107,8 @@ class _Attendance:
         self.pid, self.channel, self.container = pid, channel, container
         self.started = self.running = False
         self.interrupted = 0
+        self.taking = False  # a record is in hand
+        self.late: list[int] = []  # signals that came meanwhile
         self.group = ""
         self.failed: SandboxError | None = None
         for number in _FORWARDED:
@@ -117,6 +119,9 @@ class _Attendance:
         """To the payload once it runs; before, it ends the start, however long a helper would make it wait."""
         if not self.pid:
             return  # it has ended just now
+        if self.taking:
+            self.late.append(number)  # the record in hand may be the one that says `started`
+            return
         self._take_records(block=False)  # `started` may have come, and the payload may have told the sender
         if self.started:
             send(self.channel, "signal", number)
@@ -180,30 +185,38 @@ class _Attendance:
         """One record of the keeper, or without `block` those that are there; False at the end of file."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        while block or poll.poll(0):
-            message = linux.receive(self.channel)
-            if not message:
-                return False
-            record = marshal.loads(message)
-            if record[0] == "error":
-                self.failed = self.failed or SandboxError.from_tuple(record[1])
-            elif record[0] == "warn":
-                tell(record[1])
-            elif record[0] == "started":
-                self.started = True
-                if self.container.pidfile:
-                    _write_pid(self.container.pidfile, record[1])
-            elif record[0] == "refused":
-                self.container.refused = record[1]
-            elif record[0] == "reason":
-                self.container.reason = record[1]
-            elif record[0] == "isolation":
-                self.container.isolation = record[1]
-            elif record[0] == "running":  # by itself from now on
-                self.running = True
+        while True:
             if block:
-                break
-        return True
+                poll.poll()  # a signal that comes now may take the record itself
+            self.taking = True
+            message = linux.receive(self.channel) if poll.poll(0) else None
+            if message:
+                self._take(marshal.loads(message))
+            self.taking = False
+            while self.late:
+                self.take_signal(self.late.pop(), None)
+            if message is None and block:
+                continue
+            if block or not message:
+                return message != b""
+
+    def _take(self, record: "Any") -> None:
+        if record[0] == "error":
+            self.failed = self.failed or SandboxError.from_tuple(record[1])
+        elif record[0] == "warn":
+            tell(record[1])
+        elif record[0] == "started":
+            self.started = True
+            if self.container.pidfile:
+                _write_pid(self.container.pidfile, record[1])
+        elif record[0] == "refused":
+            self.container.refused = record[1]
+        elif record[0] == "reason":
+            self.container.reason = record[1]
+        elif record[0] == "isolation":
+            self.container.isolation = record[1]
+        elif record[0] == "running":  # by itself from now on
+            self.running = True
 
 
 def _write_pid(path: str, pid: int) -> None:
