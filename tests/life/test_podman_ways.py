@@ -239,7 +239,9 @@ def test_logs_of_a_pod(sbx_in, pod):
     assert sbx_in.out("pod", "logs", "--names", "-l").splitlines() == ["a a1", "b b1"]
     assert sbx_in.out("pod", "logs", "-c", "b", pod) == "b1\n"
     assert re.fullmatch(r"a [-0-9T:.]+Z a1\nb [-0-9T:.]+Z b1\n", sbx_in.out("pod", "logs", "-tn", pod))
-    assert "container c is not in pod p: no such container" in sbx_in("pod", "logs", "-c", "c", pod, code=125).stderr
+    assert (
+        "container none is not in pod p: no such container" in sbx_in("pod", "logs", "-c", "none", pod, code=125).stderr
+    )
     follow = sbx_in.sbx.popen("pod", "logs", "-f", pod)
     assert [follow.stdout.readline()[-3:] for _ in range(2)] == ["a1\n", "b1\n"]
     sbx_in("pod", "stop", "-t", "0", pod)
