@@ -129,7 +129,8 @@ def _formatted(template: str, *values: Any) -> str:
         elif verb in "xX" and isinstance(value, str):
             text = format(int.from_bytes(value.encode(), "big"), f"0{2 * len(value.encode())}{verb}") if value else ""
         elif verb in "feg":
-            text = format(float(value), f".{precision or (6 if precision is None else 0)}{verb}")
+            places = 6 if precision is None else min(int(precision or 0), _WIDEST)
+            text = format(float(value), f".{places}{verb}")
         elif verb == "T":
             text = {str: "string", int: "int", bool: "bool", list: "[]interface {}"}.get(type(value), "interface {}")
         else:

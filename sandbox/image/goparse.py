@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from sandbox.errors import SandboxError
 
-# Quotes begin strings, so that braces in these end nothing.
+# Quotes begin strings, so that braces in these end nothing.  What begins a comment is nothing else, nor are two braces: with
+# two ways to read one text, the time to find that none fits would double with each.
 ACTION = re.compile(
-    r"""\{\{(?P<left>-(?=\s))?(?P<body>(?:/\*.*?\*/|"(?:[^"\\]|\\.)*"|`[^`]*`|'(?:[^'\\]|\\.)*'|[^"`'}]|\}(?!\}))*?)(?P<right>(?<=\s)-)?\}\}""",
+    r"""\{\{(?P<left>-(?=\s))?(?P<body>(?:/\*(?:(?!\*/).)*\*/|"(?:[^"\\]|\\.)*"|`[^`]*`|'(?:[^'\\]|\\.)*'|(?!/\*|\{\{)[^"`'}]|\}(?!\}))*?)(?P<right>(?<=\s)-)?\}\}""",
     re.DOTALL,
 )
 _TOKEN = re.compile(
@@ -21,6 +22,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
+_DIGITS = 100  # more than numbers of 64 bits need; Python reads and prints no number of thousands of them
 _BLOCKS = ("if", "with", "range")
 _WORDS = {"true": True, "false": False, "nil": None}
 
@@ -121,6 +123,8 @@ def _literal(kind: str, text: str, words: _Words) -> Any:
         return text[1:-1]
     if kind == "char":
         return ord(_text(text, words)[:1] or "\0")
+    if len(text) > _DIGITS:
+        words.fail("a number that is too long")
     return float(text) if "." in text else int(text, 0 if "x" in text.lower() else 10)
 
 

@@ -37,7 +37,7 @@ def expression(key: str, value: str) -> "re.Pattern[str]":
     """The regular expression of a filter, which is to be searched for: podman's names are such."""
     try:
         return re.compile(value)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SandboxError("read filter", f"{key}={value}", EINVAL, f"no regular expression: {error}") from None
 
 

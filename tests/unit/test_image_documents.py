@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from sandbox.errors import SandboxError
 from sandbox.image import describe, jsonstrict, limits, manifest
 from sandbox.image.goformat import headings, render
+from sandbox.image.keyed import expression
 from sandbox.image.store import SIZE, named
 
 HEX = "ab" * 32
@@ -365,9 +366,24 @@ def test_template_errors_name_the_neighbour() -> None:
         "{{'}}",
         "{{.Id | .Ok}}",
         "{{" + "(" * 5000,
+        "{{" + "/**/" * 40,  # would be read for years, if there were two ways to read a comment
+        "{{" * 20000,
+        "{{" + "9" * 5000 + "}}",
+        "{{0x" + "f" * 5000 + "}}",
     ):
         with pytest.raises(SandboxError):
             render(template, _VALUE)
+
+
+def test_decimal_places_are_bounded() -> None:
+    assert len(render('{{printf "%.999999999f" 1.5}}', {})) == 10_002
+
+
+@pytest.mark.parametrize("text", ["(", "a{99999999999}", "(" * 5000])
+def test_an_expression_that_is_none_is_an_error(text: str) -> None:
+    with pytest.raises(SandboxError) as caught:
+        expression("name", text)
+    assert caught.value.step == "read filter"
 
 
 @pytest.mark.parametrize(
