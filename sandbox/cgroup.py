@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "/sys/fs/cgroup"
-DOCTOR = "`sbx doctor cgroup` says why and names the fix; --allow-degraded=limits goes on with limits per process"
+_WHY = "`sbx doctor cgroup` says why and names the fix"
+DOCTOR = f"{_WHY}; --allow-degraded=limits goes on with limits per process"
 _CONTROLLERS = {"memory": "memory", "cpu": "cpu", "pids": "pids", "blockIO": "io"}
 _RATES = (
     ("throttleReadBpsDevice", "rbps"), ("throttleWriteBpsDevice", "wbps"), ("throttleReadIOPSDevice", "riops"),
@@ -173,7 +174,7 @@ def hand_on(group: str, resources: "dict[str, Any]") -> None:
     try:
         _enable(group, controllers(resources))
     except OSError as error:
-        raise SandboxError.of("make control group", group, error, DOCTOR) from None
+        raise SandboxError.of("make control group", group, error, _WHY) from None
 
 
 def _enable(group: str, wanted: "set[str]") -> None:

@@ -7,14 +7,13 @@ from sandbox.life import secrets
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
-    """Forget each, and print what was named."""
+    """Forget each, and print its id."""
     if bool(operands) == opts["all"]:
         raise UsageError("read command line", "SECRET", detail="name secrets, or give --all")
     code = 0
     for word in operands or [record["name"] for record in secrets.everything()]:
         try:
-            secrets.remove(word)
-            print(word)
+            print(secrets.remove(word))
         except SandboxError as error:
             if not (opts["ignore"] and error.step == "find secret"):
                 code = report(error)

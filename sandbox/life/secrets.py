@@ -3,6 +3,7 @@
 secrets/<name>     one marshal record, mode 0600 in a folder of mode 0700; appears by rename.  It is not encrypted.
 """
 
+import contextlib
 import os
 import time
 from typing import Any, NamedTuple
@@ -79,9 +80,12 @@ def find(word: str) -> dict[str, Any]:
     raise SandboxError("find secret", word, ENOENT, detail, hint="`sbx secret ls` lists them")
 
 
-def remove(word: str) -> None:
-    """Forget it; containers that were given it keep it."""
-    os.unlink(f"{parent()}/{find(word)['name']}")
+def remove(word: str) -> str:
+    """Forget it, and tell its id; containers that were given it keep it."""
+    record = find(word)
+    with contextlib.suppress(FileNotFoundError):  # another command was faster
+        os.unlink(f"{parent()}/{record['name']}")
+    return str(record["id"])
 
 
 def parse(text: str) -> Wanted:

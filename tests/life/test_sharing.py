@@ -169,6 +169,9 @@ def test_one_that_is_needed_stays(sbx_in):
     sbx_in("start", "b")  # starts what it needs
     assert sbx_in.column("State") == ["running", "running"]
     assert spaces(sbx_in, "a", "net") == spaces(sbx_in, "b", "net")
+    assert sbx_in.out("rm", "-f", "a", "b") == "b\na\n"
+    sbx_in.live(name="a")
+    sbx_in.live("--network", "container:a", name="b")
     sbx_in("rm", "-f", "--depend", "a")
     assert sbx_in.column("Names") == []
 

@@ -49,7 +49,8 @@ def test_secret_verbs(secret, tmp_path):
     assert done.stderr.startswith("sbx: create secret `token`: token: secret name in use")
     secret("secret", "create", "--replace", "token", source)
     secret("secret", "exists", "token")
-    assert secret.out("secret", "rm", "token") == "token\n"
+    (found,) = json.loads(secret.out("secret", "inspect", "token"))
+    assert secret.out("secret", "rm", "token") == f"{found['ID']}\n"
     secret("secret", "exists", "token", code=1)
     (tmp_path / "empty").touch()
     assert "has 1 to" in secret("secret", "create", "x", str(tmp_path / "empty"), code=125).stderr

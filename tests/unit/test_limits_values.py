@@ -151,3 +151,9 @@ def test_call_in_the_wire_format():
         b"\x08\0\0\0Delegate\0", b"\1b\0", b"\1\0\0\0",
         bytes(4),
     ))  # fmt: skip
+
+
+def test_update_is_not_told_of_an_option_that_it_has_not(tmp_path):
+    with pytest.raises(SandboxError) as caught:
+        cgroup.hand_on(str(tmp_path / "gone"), {"memory": {"limit": 1 << 20}})
+    assert caught.value.hint == "`sbx doctor cgroup` says why and names the fix"
