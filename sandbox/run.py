@@ -5,7 +5,7 @@ import sys
 import time
 
 from sandbox import cache, cold, compose, containers, idmap, launch, paths, profiles, state, storage, values
-from sandbox.errors import EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
+from sandbox.errors import EEXIST, EINVAL, ENOENT, ENOTDIR, EXIT_FAILED, SandboxError, tell
 from sandbox.options_run import HEALTH, RUN
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Options = dict[str, Any]
 
+_TRIES = 20  # how often --replace tries to have the name, when others want it too
 _EMPTY_CONFIG: "dict[str, Any]" = {
     "Env": [], "Cmd": ["/bin/sh"], "Entrypoint": [], "WorkingDir": "/", "User": "", "Volumes": [], "Labels": {},
 }  # fmt: skip
@@ -77,8 +78,6 @@ def _describe(
     sharing: "Sharing | None",
 ) -> None:  # fmt: skip
     """Leave word of the container, for other commands and for who asked for its id."""
-    if opts["replace"] and opts["name"]:
-        cold.call("sandbox.life.ending:replace", opts["name"])
     about = {**compose.about(opts, image, spec), **opts.get("infra", {})}
     if sharing:
         about.update(needs=sharing.needs, pod=sharing.pod)
@@ -86,10 +85,24 @@ def _describe(
     if opts["requires"]:
         required = cold.here("sandbox.life.starting:required", opts["requires"], not opts.get("create"))
         about["needs"] = sorted({*about.get("needs", ()), *required})
-    container.describe(about, spec, bpf)
+    _named(container, about, spec, bpf, replace=opts["replace"] and bool(opts["name"]))
     container.pidfile = os.path.abspath(opts["pidfile"]) if opts["pidfile"] else ""
     if opts["cidfile"]:
         _write_cidfile(opts["cidfile"], container.id)
+
+
+def _named(
+    container: containers.Container, about: "dict[str, Any]", spec: "dict[str, Any]", bpf: bytes, *, replace: bool
+) -> None:
+    for left in reversed(range(_TRIES if replace else 1)):
+        if replace:
+            cold.call("sandbox.life.ending:replace", about["name"])
+        try:
+            container.describe(about, spec, bpf)
+            break
+        except SandboxError as error:
+            if error.step != "name container" or error.errno != EEXIST or not left:
+                raise
 
 
 def _launch(

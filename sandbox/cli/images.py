@@ -113,11 +113,13 @@ def _sorted(rows: list[Row], key: str) -> list[Row]:
         part = 0 if key == "repository" else 1
         single = [{**row, "names": [name] if name else []} for row in rows for name in row["names"] or [""]]
         return sorted(single, key=lambda row: repository_and_tag((row["names"] or [""])[0])[part])
-    return rows  # as they came
+    from sandbox.image.filters import created
+
+    return sorted(rows, key=created, reverse=True)
 
 
 def main(opts: dict[str, Any], operands: list[str]) -> int:
-    """List images, newest last; a broken one is told on stderr and does not hide the others."""
+    """List images, newest first; a broken one is told on stderr and does not hide the others."""
     rows = _chosen(opts, operands)
     template = opts["format"]
     if opts["json"] or template == "json":

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import descendants, until
@@ -98,6 +99,15 @@ def test_rm_of_one_that_runs(sbx_in):
     assert sbx_in.out("rm", "-f", "c") == "c\n"
     assert sbx_in.column("ID") == []
     until(lambda: keeper not in descendants())  # it has answered, and ends
+
+
+def test_replaced_by_several_at_once(sbx_in):
+    """Each removes who has the name when it comes; none is turned away because another was faster."""
+    words = ("run", "-d", "--replace", "--name", "c", sbx_in.image, "sleep", "60")
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: sbx_in.sbx(*words), range(8)))
+    assert not [one.stderr for one in done if "already in use" in one.stderr]
+    assert sbx_in.column("Names") == ["c"]
 
 
 def test_names(sbx_in):

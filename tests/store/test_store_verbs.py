@@ -103,6 +103,13 @@ def test_filters_that_make_no_sense(full: Sbx, text: str) -> None:
     assert done.stderr.startswith("sbx: ") and "Traceback" not in done.stderr
 
 
+def test_newest_first(full: Sbx, tmp_path: Path) -> None:
+    for name in ("early", "late"):
+        (tmp_path / f"{name}.tar").write_bytes(tar(entry(name, b"")))
+        lines(full, "import", "-q", str(tmp_path / f"{name}.tar"), name)
+    assert [line.split(":")[0] for line in lines(full, *NAMES)][:2] == ["localhost/late", "localhost/early"]
+
+
 def test_order_and_columns(full: Sbx) -> None:
     assert lines(full, "images", "--sort", "repository", "--format", "{{.Repository}}") == [
         "localhost/base", "localhost/more", "localhost/other",
