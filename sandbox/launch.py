@@ -17,6 +17,7 @@ else:
 
 # What a user or a job system sends to a foreground command; the rest keeps its effect on the cli itself.
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15)
+_SIGINT = 2
 
 
 def run(spec: "dict[str, Any]", bpf: bytes, container: containers.Container) -> int:
@@ -73,11 +74,24 @@ def _keep(ours: int, theirs: int, spec: "dict[str, Any]", bpf: bytes, container:
 def _clone(spec: "dict[str, Any]") -> int:
     """Clone the keeper, in a user namespace of its own or in another's; 0 in it."""
     own_pid = any(namespace == {"type": "pid"} for namespace in spec["linux"]["namespaces"])
-    if "dev.sbx.spaces" not in spec["annotations"]:
-        return userns.clone(linux.CLONE_NEWNS | (linux.CLONE_NEWPID if own_pid else 0))
-    from sandbox import spaces
+    shared = None
+    if "dev.sbx.spaces" in spec["annotations"]:
+        from sandbox import spaces
 
-    return spaces.Spaces(spec["annotations"]["dev.sbx.spaces"]).clone(spec, own_pid=own_pid)
+        shared = spaces.Spaces(spec["annotations"]["dev.sbx.spaces"])
+    pid = -1
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_SIGINT,))
+    try:
+        if shared:
+            pid = shared.clone(spec, own_pid=own_pid)
+        else:
+            pid = userns.clone(linux.CLONE_NEWNS | (linux.CLONE_NEWPID if own_pid else 0))
+        return pid
+    finally:
+        if pid == 0:
+            # Ctrl-C goes to the cli too, which knows what to do; an exception here would do it here as well.
+            _signal.signal(_SIGINT, _signal.SIG_IGN)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_SIGINT,))
 
 
 def _mapped_volumes(spec: "dict[str, Any]") -> list[int]:
@@ -172,10 +186,10 @@ class _Attendance:
             from sandbox import cgroup
 
             cgroup.remove(self.group)
+        if self.interrupted:  # what failed then is a helper that had the signal too, as Ctrl-C goes to all
+            return EXIT_SIGNAL + self.interrupted
         if self.failed:
             raise self.failed
-        if self.interrupted:
-            return EXIT_SIGNAL + self.interrupted
         if status < 0:
             words = f"its keeper was killed by signal {-status}"
             raise SandboxError("wait for container", self.container.id[:12], detail=words)

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import images
@@ -447,3 +449,14 @@ def test_wrap_needs_no_range_and_no_helper(machine):
     done = machine.run("wrap", "sh", "-c", "id -u; touch made", user=True, cwd=work)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{UID}\n", "")
     assert (work / "made").stat().st_uid == UID
+
+
+def test_what_ctrl_c_ends_with_the_start_is_no_fault(sbx):
+    """It goes to all: newuidmap dies of it as well, and the keeper has it before it can be told not to."""
+    for step in range(60):
+        # From when the cli has its hands on: before, Python itself is what ends.
+        start = sbx.popen("run", "--network=none", "host:", "sleep", "5")
+        time.sleep(0.022 + step * 0.0003)
+        os.killpg(start.pid, signal.SIGINT)
+        _, words = start.communicate(timeout=20)
+        assert (start.returncode, words) == (130, ""), step

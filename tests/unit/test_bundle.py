@@ -119,3 +119,12 @@ def test_other_verbs_and_an_optimized_start_do_without(copy: Copy) -> None:
     copy.file.unlink()
     done = copy.exec("-O")
     assert (done.returncode, copy.file.exists()) == (125, False)
+
+
+def test_output_that_takes_no_more_is_told_by_the_start_that_writes_one_too(tmp_path: Path) -> None:
+    made = Copy(tmp_path)
+    command = [sys.executable, "-IS", str(made.package / "__main__.py"), "run", "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env={"HOME": str(made.home)}, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 125
+    assert done.stderr == "sbx: write `standard output`: No space left on device\n"
