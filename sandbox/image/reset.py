@@ -22,7 +22,7 @@ def reset(store: Store) -> None:
         parent = f"{store.root}/containers"
         names = os.listdir(parent) if os.path.isdir(parent) else []
         running = [name for name in names if name[:1] != "." and state.Known(parent, name).lives]
-        if running or held(store):
+        if running or held(store, sure=True):
             what = f"container {running[0][:12]} is running" if running else "a container is running"
             raise SandboxError("reset store", store.root, detail=what, hint="stop the containers first")
         root = os.open(store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -6,11 +6,12 @@ import lzma
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from images import Layout, entry, remove_tree, tar
-from support import Sbx
+from support import TREE, Sbx
 
 from sandbox.image.store import Store
 from sandbox.transfer.pulling import name_stored
@@ -382,6 +383,32 @@ def test_bombs_that_are_archives_or_go_elsewhere(full: Sbx, tmp_path: Path) -> N
     done = full("copy", "-q", f"oci:{tmp_path}/zeros:1", f"docker-archive:{tmp_path}/out.tar", env=less)
     assert done.returncode == 125 and "a decompression bomb" in done.stderr, done.stderr
     assert not (tmp_path / "out.tar").exists()
+
+
+ELSEWHERE = """
+import fcntl, os, sys
+from sandbox.image.prune import held
+from sandbox.image.store import Store
+store = Store(sys.argv[1])
+if os.fork() == 0:
+    fd = os.open(store.layers.folder + "/" + store.layers.names()[0], os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    if os.fork() == 0:
+        os.read(0, 1)  # has the lock, which one took who has ended
+    os._exit(0)
+os.wait()
+print(len(held(store, sure=True)))
+"""
+
+
+@pytest.mark.requires("userns")
+def test_what_a_pid_namespace_hides_is_held_all_the_same(full: Sbx) -> None:
+    """/proc/locks has no lock there whose taker has ended; `system reset` relies on it that nobody runs."""
+    words = ["unshare", "-Urpf", "--mount-proc", sys.executable, "-c", ELSEWHERE, str(full.store)]
+    with subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": str(TREE)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as done:
+        assert done.stdout and done.stdout.readline() == "1\n"
 
 
 def test_reset_removes_all(full: Sbx) -> None:
