@@ -25,6 +25,12 @@ class Answer:
         self.body = b""  # when `request` was given a limit
         self.challenges = ", ".join(response.headers.getlist("www-authenticate"))
 
+    @property
+    def length(self) -> int:
+        """What Content-Length says, -1 when it says nothing that makes sense."""
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+
     def read(self, limit: int, step: str, subject: str, *, cut: bool = False) -> bytes:
         """The body, at most `limit` bytes: more is an error, or cut off with `cut`."""
         parts: list[bytes] = []

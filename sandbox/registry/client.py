@@ -48,6 +48,7 @@ class Client:
         self._settings: Configuration | None = None
         self._lock = threading.RLock()
         self._good: Endpoint | None = None  # the mirror, or the registry, that had the manifest
+        self._left: set[Endpoint] = set()  # mirrors that have sent wrong bytes
         self._way: list[Session] | None = None  # who was asked for the name itself, the last one with success
 
     def __enter__(self) -> "Client":
@@ -88,9 +89,18 @@ class Client:
         """Whom to ask, in order; `digest` when one is asked for."""
         ref = self.ref._replace(tag="" if digest else self.ref.tag, digest=digest or self.ref.digest)
         found = names.endpoints(ref, self._configuration())
+        found = [endpoint for endpoint in found if endpoint not in self._left]
         if self._good is not None:
             found = [self._good, *(endpoint for endpoint in found if endpoint != self._good)]
         return [self._session(endpoint) for endpoint in found]
+
+    def leave_mirror(self) -> bool:
+        """Ask the mirror that had the manifest no more; False when it was none."""
+        if self._good is None or not self._good.mirror:
+            return False
+        self._left.add(self._good)
+        self._good, self._way = None, []
+        return True
 
     def way(self) -> list[Session]:
         """Who was asked for the name itself, in order, the last one with success; [] when mirrors failed on the way."""
@@ -164,8 +174,7 @@ class Client:
                 return found.media_type, found.digest, len(found.raw)
             if answer.status != 200:
                 raise session.error(answer, step, subject)
-            length = answer.headers.get("content-length", "0")
-            return answer.headers.get("content-type", ""), digest, int(length) if length.isdigit() else 0
+            return answer.headers.get("content-type", ""), digest, max(0, answer.length)
 
         found: tuple[str, str, int] | None = self._try(ask, reference if valid_digest(reference) else "")
         return found
@@ -233,8 +242,7 @@ class Client:
             return None
         if answer.status != 200:
             raise session.error(answer, step, subject)
-        length = answer.headers.get("content-length", "")
-        return int(length) if length.isdigit() else 0
+        return max(0, answer.length)
 
     def mount(self, digest: str, from_repository: str) -> bool:
         """Take a blob over from another repository of the same registry (its path); False when it has to be uploaded."""

@@ -51,10 +51,9 @@ def _open(
         if answer.headers.get("content-encoding", "identity") not in ("", "identity"):
             answer.drop()
             raise RegistryError(STEP, subject, detail="the body is encoded, which was not asked for")
-        length = answer.headers.get("content-length", "")
-        if length.isdigit() and int(length) != size:
+        if answer.length not in (-1, size):
             answer.drop()
-            raise RegistryError(STEP, subject, detail=f"it has {int(length)} bytes where the manifest says {size}")
+            raise RegistryError(STEP, subject, detail=f"it has {answer.length} bytes where the manifest says {size}")
         return answer, 0
     raise session.error(answer, STEP, subject)
 

@@ -205,15 +205,18 @@ def _whole(fields: "list[tuple[str, str]]", body: bytes) -> bytes:
         if "content-length" in found and int(found["content-length"]) != len(body):
             raise ValueError
         return body
-    whole = b""
+    parts: list[bytes] = []  # a body of many small ones is not to be copied for each
+    at = 0
     while True:
-        size, _, body = body.partition(b"\r\n")
-        count = int(size.partition(b";")[0], 16)
+        line = body.index(b"\r\n", at)
+        count = int(body[at:line].partition(b";")[0], 16)
         if not count:
-            return whole
-        if count < 0 or body[count : count + 2] != b"\r\n":
+            return b"".join(parts)
+        at = line + 2 + count
+        if count < 0 or body[at : at + 2] != b"\r\n":
             raise ValueError
-        whole, body = whole + body[:count], body[count + 2 :]
+        parts.append(body[line + 2 : at])
+        at += 2
 
 
 def _piece(link: "Any", end: float) -> bytes:

@@ -95,7 +95,7 @@ class Upload:
         self.offset = 0
         self._take_location(answer)
         least = answer.headers.get("oci-chunk-min-length", "")
-        if least.isdigit() and int(least[:12]):
+        if least.isascii() and least.isdigit() and int(least[:12]):
             self.chunk = min(max(int(least[:12]), CHUNK), _LARGEST_CHUNK)
         answer.done()
 

@@ -90,10 +90,18 @@ def _pull(store: Store, source: RegistrySource, wish: Wish, maps: Callable[[], d
             manifest.check_platform(image.config, wish.platform, name)
             if kept := name_stored(store, there, name):
                 return Pulled(image.id, kept, name, _seen(source, head[1]))
-    image = image_of(source, wish.platform)
-    manifest.check_platform(image.config, wish.platform, name)
-    outer = source.first
-    image_id = take_in(store, [image], maps(), wish.shown)[0]
+    while True:
+        try:
+            image = image_of(source, wish.platform)
+            manifest.check_platform(image.config, wish.platform, name)
+            outer = source.first
+            image_id = take_in(store, [image], maps(), wish.shown)[0]
+            break
+        except SandboxError as error:
+            # What a mirror sends may be wrong; what this machine refuses (errno) would be refused again.
+            if error.errno or not source.client.leave_mirror():
+                raise
+            tell(f"warning: {error}; the next place is asked")
     if outer and outer != image.digest:
         blob = f"{store.root}/{blob_name(image.digest)}"
         cache.put(store.records, index_key(outer, wish.platform), image.digest, [blob])

@@ -238,6 +238,23 @@ def test_G11_next_page_on_another_host(hostile: Make, ask) -> None:
     assert other.requests == []
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "\u00b2"])
+def test_lengths_that_are_no_numbers(hostile: Make, ask, length: str) -> None:
+    """Of a manifest, and of a blob that is looked for: no error of ours, whatever the server says."""
+    server = hostile()
+    headers = {"Docker-Content-Digest": sha256(RAW), "Content-Length": length}
+
+    def answer(request: Request) -> None:
+        request.begin(200, headers)
+        request.handler.close_connection = True
+
+    server.routes["HEAD /v2/a/b/manifests/1"] = answer
+    server.routes[f"HEAD /v2/a/b/blobs/{sha256(BLOB)}"] = answer
+    client = ask(server)
+    assert client.head("1")[1:] == (sha256(RAW), 0)
+    assert client.has_blob(sha256(BLOB)) == 0
+
+
 # -- mirrors --
 
 

@@ -197,6 +197,32 @@ def test_mirrors_are_asked_in_their_order(puller: Sbx, served: Served, mirrored:
     assert asked() == ([f"HEAD {PATH}"], [])
 
 
+def test_a_mirror_with_wrong_bytes(puller: Sbx, served: Served, hostile: Hostile, tmp_path: Path) -> None:
+    """Of the right size: the next place is asked, and no record is left that would ask the mirror first."""
+    bad = Served(Hostile(tls=None))
+    bad.server.routes[bad.path(1)] = lambda request: request.answer(200, bytes(len(bad.layers[1])))
+    (tmp_path / "registries.conf").write_text(
+        f'[[registry]]\nlocation = "{hostile.host}"\ninsecure = true\n'
+        f'[[registry.mirror]]\nlocation = "{bad.server.host}"\ninsecure = true\n'
+    )
+    try:
+        done = puller("pull", "--retry", "0", f"{hostile.host}/a/b:1")
+    finally:
+        bad.server.close()
+    assert (done.returncode, done.stdout.strip()) == (0, sha256(served.config)[7:]), done.stderr
+    assert "the next place is asked" in done.stderr and kept(puller) == ""
+
+
+def test_a_body_of_many_small_parts() -> None:
+    raw = b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+    began = time.process_time()
+    assert glance._whole([("transfer-encoding", "chunked")], raw) == b"x" * 100_000
+    assert time.process_time() - began < 1
+    for wrong in (b"", b"5", b"5\r\nab", b"-1\r\nab\r\n", b"2\r\nabc\r\n0\r\n", b"x\r\n", b"2\r\nab\r\n"):
+        with pytest.raises(ValueError):
+            glance._whole([("transfer-encoding", "chunked")], wrong)
+
+
 @pytest.fixture
 def tunnel() -> Iterator[tuple[Hostile, dict[str, str]]]:
     """(an http proxy, where it connects to what is asked for by name)."""
