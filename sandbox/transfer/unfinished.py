@@ -2,12 +2,14 @@
 
 A file has no name at all until it is whole, where the file system can do that (O_TMPFILE): when its maker is killed, it is
 gone.  Folders, and files elsewhere, have a hidden name next to the real one, `.sbx-new-<16 digits>`, and are locked by their
-maker; what lies there without a lock is removed by the next who writes into that folder.
+maker; what lies there without a lock is removed by the next of the same machine who writes into that folder.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
+import hashlib
 import os
 import re
 import secrets
@@ -18,8 +20,17 @@ from sandbox.image.layout import idle
 _NAME = re.compile(r"\.sbx-new-[0-9a-f]{16}\Z")
 
 
+@functools.cache
+def _machine() -> str:
+    """Digits for this machine: a folder may be another's too (NFS, sshfs, 9p), and locks do not always tell of it there."""
+    told = os.uname().nodename.encode()
+    with contextlib.suppress(OSError), open("/etc/machine-id", "rb") as file:
+        told += file.read(64)
+    return hashlib.sha256(told).hexdigest()[:8]
+
+
 def _fresh(parent: str) -> str:
-    return f"{parent}/.sbx-new-{secrets.token_hex(8)}"
+    return f"{parent}/.sbx-new-{_machine()}{secrets.token_hex(4)}"
 
 
 def _sweep(parent: str) -> None:
@@ -27,11 +38,22 @@ def _sweep(parent: str) -> None:
     with contextlib.suppress(OSError):
         for name in filter(_NAME.match, os.listdir(parent)):
             path = f"{parent}/{name}"
+            if not name.startswith(f".sbx-new-{_machine()}"):
+                continue
             with idle(path) as alone, contextlib.suppress(OSError):
                 if alone and os.path.isdir(path):
                     shutil.rmtree(path, ignore_errors=True)
                 elif alone:
                     os.unlink(path)
+
+
+def _lock(fd: int) -> None:
+    """Where there are no locks (NFS without its daemon, some FUSE) nobody can be seen to be dead: nothing is swept there."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
 
 
 def _there(fd: int, path: str) -> bool:
@@ -48,7 +70,7 @@ def folder(parent: str) -> tuple[str, int]:
         os.mkdir(path, 0o755)
         with contextlib.suppress(FileNotFoundError):  # a sweeper came between
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd)
             if _there(fd, path):
                 return path, fd
             os.close(fd)
@@ -65,7 +87,7 @@ def file(parent: str) -> tuple[str, int]:
     while True:
         path = _fresh(parent)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd)
         if _there(fd, path):
             return path, fd
         os.close(fd)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -165,6 +166,30 @@ def test_a_file_gets_its_name_at_the_end(nameless: bool, tmp_path: Path, monkeyp
     os.close(last)
     assert not second or not os.path.exists(second)
     assert {entry.name for entry in tmp_path.iterdir()} == {"out"} | ({os.path.basename(third)} if third else set())
+
+
+def test_what_another_machine_makes_is_not_swept(tmp_path: Path) -> None:
+    """On a shared file system its lock may not be seen."""
+    theirs = tmp_path / f".sbx-new-{'0' * 16}"
+    theirs.mkdir()
+    path, fd = unfinished.folder(str(tmp_path))
+    os.close(fd)
+    second, fd = unfinished.folder(str(tmp_path))
+    os.close(fd)
+    assert sorted(map(str, tmp_path.iterdir())) == sorted([str(theirs), second]) and path != second
+
+
+def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS without its daemon, some FUSE: it is written all the same, and nothing is taken for left."""
+
+    def refused(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    found = [unfinished.folder(str(tmp_path)) for _ in range(2)]
+    assert sorted(path for path, _ in found) == sorted(map(str, tmp_path.iterdir()))
+    for _, fd in found:
+        os.close(fd)
 
 
 def _umask() -> int:
