@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox import events, idmap
+from sandbox import events, idmap, values
 from sandbox.errors import SandboxError
 from sandbox.image import manifest, reference
 from sandbox.image.archive import Image, Layer
@@ -17,7 +17,25 @@ from sandbox.image.jsonstrict import dumps
 from sandbox.image.layers import announce
 from sandbox.image.store import Store
 
-_INSTRUCTIONS = ("CMD", "ENTRYPOINT", "ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL")
+_INSTRUCTIONS = (
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "LABEL",
+    "EXPOSE",
+    "VOLUME",
+    "USER",
+    "WORKDIR",
+    "STOPSIGNAL",
+    "HEALTHCHECK",
+)
+
+_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
 
 
 def _wrong(text: str, why: str) -> SandboxError:
@@ -56,6 +74,38 @@ def _pairs(text: str, whole: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def _health(text: str, whole: str) -> dict[str, Any]:
+    """`[--interval=30s ...] CMD COMMAND`, or NONE, as image configs have it: times in nanoseconds."""
+    found: dict[str, Any] = {}
+    while text.startswith("--"):
+        option, _, text = text.partition(" ")
+        name, _, value = option[2:].partition("=")
+        if name == "retries" and value.isascii() and value.isdecimal() and len(value) < 10:
+            found["Retries"] = int(value)
+        elif name in _TIMES:
+            try:
+                found[_TIMES[name]] = int(values.seconds(value, option) * 1e9)
+            except SandboxError as error:
+                raise _wrong(whole, f"`{option}`: {error.hint}") from None
+        else:
+            raise _wrong(whole, f"no option {option}")
+        text = text.lstrip()
+    word, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if word.upper() == "NONE" and not rest and not found:
+        return {"Test": ["NONE"]}
+    if word.upper() != "CMD" or not rest:
+        raise _wrong(whole, "neither CMD COMMAND nor NONE")
+    return {"Test": ["CMD", *_command(rest, whole)] if rest.startswith("[") else ["CMD-SHELL", rest], **found}
+
+
+def _map(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """A map of the config to be changed, which may be null there."""
+    config[key] = config.get(key) or {}
+    found: dict[str, Any] = config[key]
+    return found
+
+
 def apply(config: dict[str, Any], change: str) -> None:
     """One Dockerfile-like instruction onto an image config's inner part; SandboxError "read --change"."""
     word, separator, rest = change.strip().partition(" ")
@@ -71,10 +121,10 @@ def apply(config: dict[str, Any], change: str) -> None:
         config[word.capitalize()] = _command(rest, change)
     elif word == "ENV":
         for key, value in _pairs(rest, change):
-            kept = [entry for entry in config.get("Env", []) if entry.partition("=")[0] != key]
+            kept = [entry for entry in config.get("Env") or [] if entry.partition("=")[0] != key]
             config["Env"] = [*kept, f"{key}={value}"]
     elif word == "LABEL":
-        config.setdefault("Labels", {}).update(_pairs(rest, change))
+        _map(config, "Labels").update(_pairs(rest, change))
     elif word == "EXPOSE":
         for port in rest.split():
             number, _, protocol = port.partition("/")
@@ -84,10 +134,12 @@ def apply(config: dict[str, Any], change: str) -> None:
                 or protocol not in ("", "tcp", "udp", "sctp")
             ):
                 raise _wrong(change, f"`{port}` is not PORT[/tcp|udp|sctp]")
-            config.setdefault("ExposedPorts", {})[f"{number}/{protocol or 'tcp'}"] = {}
+            _map(config, "ExposedPorts")[f"{number}/{protocol or 'tcp'}"] = {}
     elif word == "VOLUME":
         for path in _command(rest, change) if rest.startswith("[") else rest.split():
-            config.setdefault("Volumes", {})[path] = {}
+            _map(config, "Volumes")[path] = {}
+    elif word == "HEALTHCHECK":
+        config["Healthcheck"] = _health(rest, change)
     else:
         if word == "STOPSIGNAL":
             from sandbox.life.ending import signal_number
