@@ -49,9 +49,15 @@ _BASH = """\
 _sbx_verbs='{verbs}'
 
 _sbx_words() {{
-    # $1: words. A colon splits words on readline's side (image:tag), so what stands before it is cut off again.
-    local IFS=$' \\t\\n' before
-    COMPREPLY=($(compgen -W "$1" -- "$cur"))
+    # $1: words, taken as they are: compgen -W would run what a name has in $(...).
+    # A colon splits words on readline's side (image:tag), so what stands before it is cut off again.
+    local IFS=$' \\t\\n' before word words
+    read -r -d '' -a words <<<"$1"
+    for word in "${{words[@]}}"; do
+        if [[ $word == "$cur"* ]]; then
+            COMPREPLY+=("$word")
+        fi
+    done
     if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
         before=${{cur%"${{cur##*:}}"}}
         COMPREPLY=("${{COMPREPLY[@]#"$before"}}")

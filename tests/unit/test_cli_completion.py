@@ -117,6 +117,14 @@ def test_bash(place: Path, line: str, words: list[str], expected: set[str]) -> N
     assert set(found.splitlines()) == expected
 
 
+def test_bash_takes_names_as_they_are(place: Path) -> None:
+    (place / "bin/sbx").write_text("#!/bin/sh\necho '$(touch${IFS}ran)' '`touch${IFS}ran`' '*' plain\n")
+    words = ["sbx", "volume", "rm", ""]
+    found = ask(place, needs("bash"), "--norc", "--noprofile", "-c", BASH + "exit 0", "bash", "sbx volume rm ", *words)
+    assert found.splitlines() == ["$(touch${IFS}ran)", "`touch${IFS}ran`", "*", "plain"]
+    assert not (place / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
