@@ -36,12 +36,12 @@ class TarReader:
                 with tarfile.open(fileobj=file, mode="r|*", errors="surrogateescape", bufsize=_PIECE) as tar:
                     for info in tar:
                         self._take(tar, info)
-            except tarfile.TarError as error:
+                for path, info in reversed(self._times):
+                    self._attributes(info, path, directory=True)
+            except (tarfile.TarError, ValueError, OverflowError) as error:  # a time that is none, a zero byte in a name
                 raise SandboxError("read archive", "", EINVAL, detail=str(error) or "it is no tar archive") from None
             while file.read(_PIECE):
                 pass  # what follows the end: who writes must not be stopped
-        for path, info in reversed(self._times):
-            self._attributes(info, path, directory=True)
 
     def _take(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
         path = _inside(info.name)

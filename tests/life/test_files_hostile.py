@@ -89,6 +89,24 @@ def test_attributes_of_a_link_are_not_its_targets(read, tmp_path):
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("kind", [REG, SYM, tarfile.DIRTYPE])
+@pytest.mark.parametrize(
+    "headers", [{"mtime": "inf"}, {"mtime": "nan"}, {"mtime": "1e30"}, {"SCHILY.xattr.user.a\0b": "c"}, {"linkpath": "a\0b"}]
+)  # fmt: skip
+def test_headers_that_make_no_sense(read, kind, headers):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("x")
+        info.type, info.linkname, info.pax_headers = kind, "y" if kind == SYM else "", headers
+        tar.addfile(info)
+    if "linkpath" in headers and kind != SYM:
+        read(buffer.getvalue())  # nothing of theirs
+        return
+    with pytest.raises(SandboxError) as caught:
+        read(buffer.getvalue())
+    assert caught.value.step == "read archive"
+
+
 @pytest.mark.parametrize("data", [b"", b"no tar at all", archive(("x", REG, "content"))[:600]])
 def test_what_is_no_archive(read, data):
     with pytest.raises(SandboxError) as caught:
