@@ -24,6 +24,8 @@ EMPTY = {
     "root": 0o700,
     "mnt": 0o755,
 }
+# Of these a system can do without: left empty where a folder in it must not be seen, and a cover could be taken off.
+_SPARE = ("var", "opt")
 # Hidden wherever the host's files show, readable or not: what lets somebody become somebody else.
 SECRETS = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssl/private",
@@ -100,14 +102,17 @@ def skeleton(directory: str, uid: int, gid: int) -> str:
     return path
 
 
-def overlays() -> "list[dict[str, Any]]":
-    """One overlay for each system folder of the host; what can not be one (mounts or the store in it) is read-only."""
+def overlays(without: "set[str]") -> "list[dict[str, Any]]":
+    """One overlay for each system folder of the host; what can not be one (mounts or the store in it) is read-only.
+
+    Those of `without` stay empty.
+    """
     points = mount_points()
     store = os.path.realpath(paths.store())
     entries = []
     for name in SYSTEM:
         path = f"/{name}"
-        if os.path.islink(path) or not os.path.isdir(path):
+        if name in without or os.path.islink(path) or not os.path.isdir(path):
             continue
         if any(point.startswith(path + "/") for point in points) or store.startswith(path + "/"):
             entries.append(oci.mount(path, "bind", path, "rbind", "ro", "nosuid", "nodev", "rprivate"))
@@ -135,16 +140,20 @@ def layer(spec: "dict[str, Any]", directory: str, driver: str) -> tuple[str, str
 
 
 def show(spec: "dict[str, Any]") -> None:
-    """Mount what a container sees of the host's root."""
+    """Mount what a container sees of the host's root.
+
+    Who may mount could take off what covers the store or a home in a system folder (/var/lib/ci): that folder is not there.
+    """
     overlay = spec["annotations"]["dev.sbx.storage"] == "overlay"
     inside = [path for path in (os.path.realpath(paths.store()), *homes()) if path.split("/")[1] in SYSTEM]
-    if oci.may_mount(spec) and (inside or not overlay):
+    empty = {path.split("/")[1] for path in inside} if oci.may_mount(spec) else set()
+    if oci.may_mount(spec) and not (overlay and empty <= {*_SPARE}):
         raise SandboxError(
             "use image", "host:", detail=f"who may mount can take off what covers {(*inside, 'the home folders')[0]}",
             hint="another image, or a profile without SYS_ADMIN",
         )  # fmt: skip
     if overlay:
-        spec["mounts"] += overlays()
+        spec["mounts"] += overlays(empty)
     else:
         spec["linux"]["maskedPaths"] += data_folders()
     if not overlay or (os.getuid() and not oci.maps_from(spec["linux"]["uidMappings"], os.getuid())):

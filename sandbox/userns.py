@@ -113,8 +113,13 @@ def clone(flags: int, step: str = "create user namespace") -> int:
 
 
 def _as_root(
-    go: int, maps: "dict[str, Any]", function: "Callable[[], Any]", opening: "Callable[[], None] | None"
+    made: int, go: int, maps: "dict[str, Any]", function: "Callable[[], Any]", opening: "Callable[[], None] | None"
 ) -> "Any":
+    try:
+        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+    except OSError as error:
+        raise SandboxError.of("create user namespace", "", error) from None
+    os.write(made, b"1")
     if opening:
         opening()
     if not os.read(go, 1):
@@ -147,32 +152,38 @@ def call(maps: "dict[str, Any]", function: "Callable[[], Any]", opening: "Callab
     `opening` is run there before, with the caller's own ids: what root of the namespace could not reach is opened then.
 
     The result must be of marshal's types.  A SandboxError of the function is raised here again; its other exceptions
-    become a SandboxError that names them.  The child dies with the caller.
+    become a SandboxError that names them.  The child dies with the caller.  It is made by fork(2), which other threads
+    may survive: a raw clone could copy the interpreter's lock just when one of them has it.
     """
+    made_read, made_write = os.pipe()
     go_read, go_write = os.pipe()
     out_read, out_write = os.pipe()
     sys.stdout.flush()
-    pid = clone(linux.CLONE_NEWNS)
+    pid = os.fork()
     if pid == 0:
         code = 1
         try:
+            os.close(made_read)
             os.close(go_write)
             os.close(out_read)
             linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-            send_result(out_write, lambda: _as_root(go_read, maps, function, opening))
+            send_result(out_write, lambda: _as_root(made_write, go_read, maps, function, opening))
             code = 0
         finally:
             os._exit(code)
+    os.close(made_write)
     os.close(go_read)
     os.close(out_write)
     try:
-        write_maps(pid, maps)
-        try:
-            os.write(go_write, b"1")
-        except BrokenPipeError:
-            pass  # it has failed already, and says why
+        if os.read(made_read, 1):
+            write_maps(pid, maps)
+            try:
+                os.write(go_write, b"1")
+            except BrokenPipeError:
+                pass  # it has failed already, and says why
         return receive_result(out_read)
     finally:
+        os.close(made_read)
         os.close(go_write)
         os.close(out_read)
         os.waitpid(pid, 0)

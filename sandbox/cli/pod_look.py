@@ -6,7 +6,7 @@ from sandbox import state
 from sandbox.cli import logs as container_logs, stats as container_stats, top as container_top
 from sandbox.errors import ENOENT, SandboxError, UsageError
 from sandbox.life import logtext, pods
-from sandbox.life.chosen import improper
+from sandbox.life.chosen import find, improper
 from sandbox.life.pods import Pod
 from sandbox.life.used import Used
 
@@ -36,13 +36,16 @@ def logs(opts: dict[str, Any], operands: list[str]) -> int:
     if not word:
         members = [known for known in pod.members if logtext.driver(known) not in ("", "none")]
         return container_logs.show(members, opts, several=True) if members else 0
-    found = [known for known in pod.containers if word == known.name or known.id.startswith(word)]
-    if not found:
+    try:
+        known = find(word)
+    except SandboxError:
+        known = None
+    if known is None or known.id not in {one.id for one in pod.containers}:
         raise SandboxError(
             "read log", word, ENOENT, f"container {word} is not in pod {pod.name}: no such container",
             hint=f"`sbx pod inspect {pod.name}` names those that are",
         )  # fmt: skip
-    return container_logs.show(found[:1], opts, several=False)
+    return container_logs.show([known], opts, several=False)
 
 
 def stats(opts: dict[str, Any], operands: list[str]) -> int:

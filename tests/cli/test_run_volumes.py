@@ -5,6 +5,8 @@ import os
 import socket
 import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import images
 import pytest
@@ -343,6 +345,19 @@ def test_S09_store_can_not_be_uncovered(own_box, no_leftovers, options):
     done = own_box("true", "-q", "-v", f"{store.parent}:/s", *options)
     assert done.returncode == 125
     assert "it holds the store of sbx, and who may mount can take off what covers that" in done.stderr
+
+
+def test_S09_what_lies_in_a_system_folder_is_not_there_for_who_may_mount(own_box):
+    """The store, or a home, in /var of `host:`: no cover that could be taken off, but a /var without what the host has."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        env = {"SBX_STORE": f"{folder}/store"}
+        script = "umount -l /var/tmp; cd /var && find . -mindepth 1"
+        options = ("-q", "--profile", "nested", "--cap-add", "SYS_ADMIN")
+        done = own_box.sbx("run", "--rm", *options, "host:", "sh", "-c", script, env=env)
+        assert (done.returncode, done.stdout) == (0, "./tmp\n"), done
+        done = own_box.sbx("run", "--rm", "host:", "sh", "-c", "ls -d /var/lib/dpkg; ls -A /var/tmp", env=env)
+        assert (done.returncode, done.stdout) == (0, "/var/lib/dpkg\n"), done
+        images.remove_tree(Path(f"{folder}/store"))
 
 
 # -- --mount --
