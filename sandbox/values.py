@@ -80,7 +80,7 @@ def restart_policy(text: str) -> tuple[str, int]:
     name, colon, count = text.partition(":")
     if name not in ("", "no", "always", "unless-stopped", "on-failure") or (colon and name != "on-failure"):
         raise SandboxError("read --restart", text, EINVAL, hint="no, always, unless-stopped or on-failure[:N]")
-    if colon and not count.isdecimal():
+    if colon and not (count.isdecimal() and len(count) < 10):
         raise SandboxError("read --restart", text, EINVAL, detail="a number is missing")
     return name or "no", int(count) if colon else -1
 

@@ -8,6 +8,7 @@ from typing import Any
 from sandbox import options, state, values
 from sandbox.errors import SandboxError
 from sandbox.life.chosen import find
+from sandbox.life.ending import patience
 from sandbox.options_run import RUN
 
 _HEADER = """\
@@ -55,7 +56,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
         )
     policy = opts["restart_policy"] or known.about.get("restart", ("no", 0))[0]
     policy = "on-failure" if policy == "no" and not opts["restart_policy"] else values.restart_policy(policy)[0]
-    seconds = int(float(opts["time"] or known.about.get("stop_timeout", 10)))
+    seconds = int(patience(opts["time"], "--time") if opts["time"] else known.about.get("stop_timeout", 10))
     if opts["template"] and not opts["new"]:
         raise SandboxError("make unit for", known.name, detail="a template makes containers anew: --new")
     name = f"{known.name}-%i" if opts["template"] else known.name
@@ -66,10 +67,12 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     relations = [f"{key.capitalize()}={one}\n" for key in ("wants", "after", "requires") for one in opts[key]]
     if any("\n" in line[:-1] for line in relations):
         raise SandboxError("make unit for", known.name, detail="a newline in the name of a unit")
-    restart = _RESTART[policy] + (f"\nRestartSec={float(opts['restart_sec']):g}" if opts["restart_sec"] else "")
+    restart = _RESTART[policy] + (
+        f"\nRestartSec={patience(opts['restart_sec'], '--restart-sec'):g}" if opts["restart_sec"] else ""
+    )
     text = _UNIT.format(
         name=name, sbx=program, seconds=seconds, restart=restart, patience=seconds + 20,
-        start_timeout=f"TimeoutStartSec={float(opts['start_timeout']):g}\n" if opts["start_timeout"] else "",
+        start_timeout=f"TimeoutStartSec={patience(opts['start_timeout'], '--start-timeout'):g}\n" if opts["start_timeout"] else "",
         relations="".join(relations), environment=_environment(opts["env"]),
         start=f"{program} {_creation(known, name)}" if opts["new"] else f"{program} start --attach {known.name}",
         after_stop=f"ExecStopPost={program} rm --force --ignore {name}\n" if opts["new"] else "",

@@ -66,7 +66,7 @@ def show(chosen: list[state.Known], opts: dict[str, Any], *, several: bool) -> i
 def _count(text: str) -> int:
     if text in ("", "all", "-1"):
         return -1
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 18:
         raise UsageError("read command line", f"--tail {text}", detail="a number or `all` is missing")
     return int(text)
 

@@ -37,7 +37,7 @@ def _chosen(opts: dict[str, Any]) -> list[state.Known]:
     if opts["latest"]:
         return found[:1]
     if opts["last"]:
-        if not opts["last"].isdecimal():
+        if not opts["last"].isdecimal() or len(opts["last"]) > 9:
             raise UsageError("read command line", f"--last {opts['last']}", detail="a number is missing")
         return found[: int(opts["last"])]
     return found

@@ -11,7 +11,8 @@ from sandbox.image.describe import human_size
 from sandbox.image.prune import prune
 from sandbox.image.store import Store
 from sandbox.image.usage import sizes
-from sandbox.life import volumes
+from sandbox.life import ending, volumes
+from sandbox.life.chosen import all_known
 
 _WARNING = """WARNING! This command removes:
         - all ended containers
@@ -57,7 +58,10 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
     maps = idmap.resolve()
     gone = []
     code = 0
+    stays = {known.id for known in all_known()} - {known.id for known in ending.unneeded()}
     for known in leftovers.ended(store.root):
+        if known.id in stays:
+            continue
         failed = leftovers.remove(known, maps)
         code = code or failed
         if not failed:

@@ -41,7 +41,7 @@ def main(opts: dict[str, Any], operands: list[str]) -> int:
 
 def _interval(text: str) -> float:
     """Seconds; a bare number is milliseconds, as podman has it."""
-    seconds = int(text) / 1000 if text.isdecimal() else values.seconds(text, "--interval")
+    seconds = int(text) / 1000 if text.isdecimal() and len(text) < 16 else values.seconds(text, "--interval")
     if seconds <= 0:
         raise SandboxError("read --interval", text, EINVAL, detail="it is not positive")
     return seconds

@@ -35,8 +35,12 @@ def parse(
 
 def expression(key: str, value: str) -> "re.Pattern[str]":
     """The regular expression of a filter, which is to be searched for: podman's names are such."""
+    import warnings
+
     try:
-        return re.compile(value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what may mean something else in a later Python
+            return re.compile(value)
     except (re.error, OverflowError, RecursionError) as error:
         raise SandboxError("read filter", f"{key}={value}", EINVAL, f"no regular expression: {error}") from None
 

@@ -19,7 +19,7 @@ def time_text(seconds: float) -> str:
 
 def document(known: state.Known) -> dict[str, Any]:
     """All that is known; what only a spec says is missing for throw-away containers, which keep none."""
-    about, ended = known.about, known.ended
+    about = known.about
     record = state.read(known.directory, "spec")
     spec: dict[str, Any] = record[0] if record else {}
     command = [str(word) for word in about.get("command", [])]
@@ -31,22 +31,7 @@ def document(known: state.Known) -> dict[str, Any]:
         "Created": time_text(about.get("created", 0.0)),
         "Path": command[0] if command else "",
         "Args": command[1:],
-        "State": {
-            "OciVersion": spec.get("ociVersion", ""),
-            "Status": known.status,
-            "Running": known.status in ("running", "paused"),
-            "Paused": known.status == "paused",
-            "Restarting": False,
-            "OOMKilled": bool(ended.get("oom")),
-            "Dead": False,
-            "Pid": known.state.get("pid", 0) if known.lives else 0,
-            "ExitCode": ended.get("code", 0),
-            "Error": ended.get("reason", ""),
-            "StartedAt": time_text(known.state.get("started", 0.0)),
-            "FinishedAt": time_text(ended.get("finished", 0.0)),
-            "Health": _health(known) if about.get("healthcheck") else {"Status": "", "FailingStreak": 0, "Log": []},
-            "CgroupPath": known.state.get("cgroup", "") if known.lives else "",
-        },
+        "State": _state(known, spec),
         "Image": about.get("image_id", ""),
         "ImageName": about.get("image", ""),
         "Rootfs": annotations.get("dev.sbx.layers", "") if not about.get("image_id") else "",
@@ -75,9 +60,29 @@ def document(known: state.Known) -> dict[str, Any]:
             "Profile": annotations.get("dev.sbx.profile", "").partition("|")[0],
             "IdMaps": {"uid": _maps(about, "uid"), "gid": _maps(about, "gid")},
             "Isolation": known.state.get("isolation", {}),
-            "Refused": [list(row) for row in ended.get("refused", ())],
+            "Refused": [list(row) for row in known.ended.get("refused", ())],
             "Directory": known.directory,
         },
+    }
+
+
+def _state(known: state.Known, spec: dict[str, Any]) -> dict[str, Any]:
+    ended = known.ended
+    return {
+        "OciVersion": spec.get("ociVersion", ""),
+        "Status": known.status,
+        "Running": known.status in ("running", "paused"),
+        "Paused": known.status == "paused",
+        "Restarting": False,
+        "OOMKilled": bool(ended.get("oom")),
+        "Dead": False,
+        "Pid": known.state.get("pid", 0) if known.lives else 0,
+        "ExitCode": ended.get("code", 0),
+        "Error": ended.get("reason", ""),
+        "StartedAt": time_text(known.state.get("started", 0.0)),
+        "FinishedAt": time_text(ended.get("finished", 0.0)),
+        "Health": _health(known) if known.about.get("healthcheck") else {"Status": "", "FailingStreak": 0, "Log": []},
+        "CgroupPath": known.state.get("cgroup", "") if known.lives else "",
     }
 
 

@@ -18,8 +18,10 @@ else:
 
 SIGKILL = 9
 _SIGTERM = 15
+_LAST_SIGNAL = 64
 IMPROPER = 2  # exit status of `rm` and `pod rm` when something runs, or is needed: podman's
 HALTED = "halted"  # a file that says: it was ended by a command, and is not to be started again
+MINDER = "minder"  # a file that who starts it again by --restart has locked
 # How long a keeper may take to clean up behind a payload that has ended, and a lock to be let go of.
 _PATIENCE = 20.0
 _TRIES = 3  # how often one that was started again meanwhile is ended
@@ -28,11 +30,12 @@ _TRIES = 3  # how often one that was started again meanwhile is ended
 def signal_number(text: str) -> int:
     """`TERM`, `SIGTERM`, `15`, `RTMIN+3` as a number; SandboxError "read signal"."""
     name = text.upper().removeprefix("SIG")
-    if name.isdecimal() and 0 < int(name) < 65:
+    if name.isdecimal() and len(name) < 4 and 0 < int(name) <= _LAST_SIGNAL:
         return int(name)
     base, plus, more = name.partition("+")
     found = getattr(_signal, f"SIG{base}", None) if base.isalnum() else None
-    if isinstance(found, int) and (not plus or (base == "RTMIN" and more.isdecimal())):
+    further = base == "RTMIN" and more.isdecimal() and len(more) < 4 and int(found or 0) + int(more) <= _LAST_SIGNAL
+    if isinstance(found, int) and (not plus or further):
         return int(found) + (int(more) if plus else 0)
     raise SandboxError("read signal", text, EINVAL, detail="no such signal", hint="a name such as TERM, or a number")
 
@@ -143,6 +146,7 @@ def halt(known: state.Known) -> None:
 def stop(known: state.Known, seconds: float | None) -> None:
     """Ask the command to end by its stop signal, and kill it after `seconds` (None: what it was created with, else 10)."""
     halt(known)  # one that is just to be started again does not live at the moment
+    known = state.Known(known.parent, known.id)  # or it does by now, and who started it had not seen that
     if not known.lives:
         return
     if seconds is None:
@@ -162,6 +166,41 @@ def needing(known: state.Known) -> list[state.Known]:
     if not os.path.exists(f"{known.directory}/{spaces.NEEDED}"):
         return []
     return [other for other in all_known() if known.id in other.about.get("needs", ())]
+
+
+def unneeded() -> list[state.Known]:
+    """Ended containers that a prune may take, newest first, so that each goes before those that it needs.
+
+    Not those of a pod of which something runs, nor what one that stays needs, nor one that --restart is about to start.
+    """
+    everyone = all_known()
+    running = {str(known.about.get("pod") or known.id) for known in everyone if known.lives}
+    found: list[state.Known] = []
+    needed: set[str] = set()
+    for known in reversed(everyone):
+        pod = known.about.get("pod") or known.id
+        if known.lives or known.id in needed or pod in running or _minded(known):
+            needed.update(known.about.get("needs", ()))
+        else:
+            found.append(known)
+    return found
+
+
+def _minded(known: state.Known) -> bool:
+    """Whether it is ended for a moment only: who is to start it again waits, see minder.py."""
+    if known.about.get("restart", ("no", 0))[0] == "no" or os.path.exists(f"{known.directory}/{HALTED}"):
+        return False
+    try:
+        fd = os.open(f"{known.directory}/{MINDER}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def remove(

@@ -57,7 +57,7 @@ def defined(given: dict[str, Any], image: str) -> dict[str, Any]:
             found[name] = 0.0 if name == "interval" and text == "disable" else _seconds(name, text)
     found["retries"] = int(_number(of_image.get("Retries")) or _DEFAULTS["retries"])
     if text := given["health_retries"]:
-        if not text.isdecimal() or not int(text):
+        if not text.isdecimal() or len(text) > 9 or not int(text):
             raise SandboxError("read --health-retries", text, EINVAL, hint="a number from 1 on")
         found["retries"] = int(text)
     return found

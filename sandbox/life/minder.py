@@ -19,7 +19,6 @@ from sandbox.life import ending, starting
 from sandbox.life.checker import beside
 from sandbox.life.chosen import write
 
-_LOCK = "minder"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0  # seconds
 _LONG_ENOUGH = 10.0  # a command that ran so long is not one that fails at once
 
@@ -32,7 +31,7 @@ def begin(directory: str) -> None:
 def _mind(directory: str) -> None:
     parent, _, id_ = directory.rpartition("/")
     begun = state.Known(parent, id_).state.get("started")
-    lock = os.open(f"{directory}/{_LOCK}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    lock = os.open(f"{directory}/{ending.MINDER}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # the one of an earlier start may not have seen yet that it is done
     if state.Known(parent, id_).state.get("started") != begun:
         return

@@ -153,7 +153,7 @@ def remove(pod: Pod, *, force: bool) -> None:
             "remove pod", pod.name, detail=f"{len(running)} of its containers run", code=2,
             hint=f"`sbx pod stop {pod.name}` first, or --force",
         )  # fmt: skip
-    for known in [*pod.members, pod.infra]:
+    for known in [*pod.members[::-1], pod.infra]:  # the newest first: it may need an older one
         ending.remove(known, force=True, volumes=True)
 
 

@@ -207,7 +207,7 @@ def _test(key: str, value: str, everyone: list[state.Known]) -> Test:
             raise SandboxError("read filter", f"{key}={value}", detail="unknown container state", hint=hint)
         return lambda known: known.status == _STATES[value]
     if key == "exited":
-        if not value.isdecimal():
+        if not value.isdecimal() or len(value) > 9:
             raise SandboxError("read filter", f"{key}={value}", detail="an exit status is missing")
         return lambda known: known.status == "exited" and known.ended.get("code") == int(value)
     if key == "health":

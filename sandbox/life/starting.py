@@ -34,8 +34,8 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
 ) -> int:  # fmt: skip
     """Start it; 0 when its command runs, or with `attached` the exit status of the command.
 
-    One that runs already is none to start, and may be attached to, as podman has it.  SandboxError when it is paused, or
-    its spec was not kept.
+    One that runs already is none to start, and may be attached to, as podman has it.  `mind` is not set by who minds it
+    already.  SandboxError when it is paused, or its spec was not kept.
     """
     lock = -1
     while lock < 0:
@@ -48,6 +48,9 @@ def start(known: state.Known, *, attached: bool, stdin: bool, keys: str = DETACH
         for id_ in known.about.get("needs", ()):
             start(find(id_), attached=False, stdin=False)  # whose namespaces it shares
         lock = _locked(known)
+    if not mind and os.path.exists(f"{known.directory}/{ending.HALTED}"):
+        os.close(lock)
+        return 0  # it was stopped after its minder had looked
     annotations = spec["annotations"]
     annotations.pop("dev.sbx.awaited", None)
     if attached:

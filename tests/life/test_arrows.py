@@ -217,6 +217,8 @@ def test_unit_that_makes_it_anew(sbx_in, tmp_path):
     assert unit["ExecStopPost"].endswith(" rm --force --ignore web") and unit["RestartSec"] == "3"
     assert unit["ExecStop"].endswith(" stop --ignore --time 1 web")
     assert "db.service" in sbx_in.out("generate", "systemd", "--new", "--no-header", "--wants", "db.service", "web")
+    for option in ("--time", "--restart-sec", "--start-timeout"):
+        assert f"read {option} `x`" in sbx_in("generate", "systemd", "--new", option, "x", "web", code=125).stderr
     start = unit["ExecStart"]
     assert (
         "--rm" not in start and "-d" not in shlex.split(start) and " run --name=web --replace --network=none " in start

@@ -4,10 +4,13 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from support import TREE
 
 pytestmark = pytest.mark.requires("userns", "idmap", "store", "overlay")
 
@@ -52,6 +55,39 @@ def test_stop_of_one_that_is_to_be_started_again(sbx_in):
     count = sbx_in.out("inspect", "-f", "{{.RestartCount}}", "c")
     time.sleep(2)
     assert sbx_in.out("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "c") == f"{count.strip()} exited\n"
+
+
+def inside(sbx_in, code):
+    """Python code with our modules, in a process of its own with this store."""
+    environment = {**os.environ, **sbx_in.sbx.environment, "SBX_STORE": str(sbx_in.sbx.store), "PYTHONPATH": str(TREE)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
+def test_stopped_after_its_minder_has_looked(sbx_in):
+    id_ = sbx_in.out("create", "--name", "c", "--restart", "always", sbx_in.image, "sleep", "60").strip()
+    (sbx_in.sbx.store / "containers" / id_ / "halted").touch()
+    start = "starting.start(chosen.find('c'), attached=False, stdin=False, mind=False)"
+    inside(sbx_in, f"from sandbox.life import chosen, starting; {start}")
+    assert sbx_in.column("State") == ["created"]
+    assert sbx_in.out("start", "c") == "c\n" and sbx_in.column("State") == ["running"]
+
+
+def test_stop_of_one_that_was_started_meanwhile(sbx_in):
+    sbx_in("create", "--name", "c", "--restart", "always", sbx_in.image, "sleep", "60")
+    start = f"subprocess.run([{sbx_in.sbx.launcher!r}, 'start', 'c'], check=True)"
+    inside(
+        sbx_in,
+        f"import subprocess\nfrom sandbox.life import chosen, ending\nk = chosen.find('c'); {start}; ending.stop(k, 0.0)",
+    )
+    assert sbx_in.column("State") == ["exited"]
+
+
+def test_members_of_a_pod_that_need_each_other(sbx_in):
+    sbx_in("pod", "create", "--name", "p")
+    sbx_in("create", "--name", "a", "--pod", "p", sbx_in.image, "true")
+    sbx_in("create", "--name", "b", "--pod", "p", "--requires", "a", sbx_in.image, "true")
+    sbx_in("pod", "rm", "p")
+    assert sbx_in.column("Names") == []
 
 
 def test_restarted_one_is_minded_on(sbx_in):
@@ -175,6 +211,7 @@ def test_filters(sbx_in):
         ("name=(", "no regular expression"),
         ("since=nosuch", 'no container with name or ID "nosuch" found: no such container'),
         ("status=odd", "unknown container state"),
+        ("exited=" + "9" * 5000, "an exit status is missing"),
     ):
         assert told in sbx_in("ps", "--filter", wrong, code=125).stderr
     sbx_in("pod", "rm", "p")

@@ -88,6 +88,8 @@ def test_kill(sbx_in, words, status):
 def test_signal_that_is_none(sbx_in):
     done = sbx_in("kill", "-s", "NOPE", "c", code=125)
     assert done.stderr.startswith("sbx: read signal `NOPE`: no such signal\nhint: ")
+    for text in ("65", "9" * 5000, "RTMIN+31", "RTMIN+" + "9" * 5000):
+        assert "no such signal" in sbx_in("kill", "-s", text, "c", code=125).stderr
 
 
 def test_rm_of_one_that_runs(sbx_in):
@@ -252,6 +254,45 @@ def test_prune(sbx_in):
     assert sbx_in.column("Names") == ["stays"]
 
 
+def test_numbers_of_thousands_of_digits(sbx_in):
+    sbx_in("create", "--name", "c", sbx_in.image, "true")
+    many = "9" * 5000
+    for words in (("ps", "--last", many), ("logs", "--tail", many, "c"), ("wait", "--interval", many, "c"),
+                  ("create", "--health-cmd", "true", "--health-retries", many, sbx_in.image, "true")):  # fmt: skip
+        assert "internal error" not in sbx_in(*words, code=125).stderr
+
+
+def test_prune_takes_nothing_that_is_needed(sbx_in):
+    """One whose namespace another has that runs, members of pods, one that --restart is about to start."""
+    sbx_in.live(name="a")
+    sbx_in.live("--network", "container:a", name="b")
+    sbx_in("stop", "-t", "0", "a")
+    sbx_in("pod", "create", "--name", "p")
+    sbx_in("create", "--name", "member", "--pod", "p", sbx_in.image, "true")
+    sbx_in("run", "-d", "--restart", "always", "--name", "again", sbx_in.image, "false")
+    deadline = time.monotonic() + 10
+    while int(sbx_in.out("inspect", "-f", "{{.RestartCount}}", "again")) < 4:  # from now on it waits for seconds
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    everyone = set(sbx_in.column("Names"))
+    assert sbx_in.out("container", "prune", "-f") == ""
+    assert set(sbx_in.column("Names")) == everyone
+    sbx_in("pod", "start", "p")
+    assert "Deleted Containers" not in sbx_in.out("system", "prune", "-f")
+    assert set(sbx_in.column("Names")) == everyone
+    sbx_in("stop", "-t", "0", "b", "again")
+    assert len(sbx_in.out("container", "prune", "-f").split()) == 3
+    sbx_in("pod", "stop", "-t", "0", "p")
+    assert sbx_in.out("system", "prune", "-f").startswith("Deleted Containers\n")
+    assert sbx_in.column("Names") == []
+
+
+def test_prune_of_one_and_who_needs_it(sbx_in):
+    sbx_in("create", "--name", "a", sbx_in.image, "true")
+    sbx_in("create", "--name", "b", "--requires", "a", sbx_in.image, "true")
+    assert len(sbx_in.out("container", "prune", "-f").split()) == 2
+
+
 def test_command_that_is_not_there(sbx_in):
     sbx_in.out("create", "--name", "c", sbx_in.image, "/no/such")
     done = sbx_in("start", "c", code=127)
@@ -326,6 +367,8 @@ def test_restart_policies(sbx_in):
 def test_restart_policy_that_is_none(sbx_in):
     done = sbx_in("run", "-d", "--restart", "sometimes", sbx_in.image, "true", code=125)
     assert "read --restart `sometimes`" in done.stderr
+    done = sbx_in("run", "-d", "--restart", "on-failure:" + "9" * 5000, sbx_in.image, "true", code=125)
+    assert "a number is missing" in done.stderr
     done = sbx_in("run", "--restart", "always", sbx_in.image, "true", code=125)
     assert "a throw-away container has none" in done.stderr
     assert sbx_in.column("Id") == []
@@ -472,3 +515,14 @@ def test_the_end_of_the_input_arrives(sbx_in, typed):
     assert (done.returncode, done.stdout) == (0, f"{typed}end\n")
     done = sbx_in.sbx("start", "-ai", "c", input=typed, timeout=20)
     assert (done.returncode, done.stdout) == (0, f"{typed}end\n")
+
+
+def test_killed_keeper_of_one_that_has_an_overlay_volume(sbx_in, tmp_path):
+    """What it wrote there is thrown away at its end, however that came; it can be started again."""
+    (tmp_path / "file").write_text("before")
+    sbx_in.live("-v", f"{tmp_path}:/m:O")
+    sbx_in("exec", "c", "sh", "-c", "echo after > /m/file")
+    os.kill(sbx_in.keeper("c"), signal.SIGKILL)
+    until(lambda: sbx_in.column("State"), lambda states: states == ["exited"])
+    sbx_in("start", "c")
+    assert sbx_in.out("exec", "c", "cat", "/m/file") == "before"

@@ -375,6 +375,11 @@ def test_template_errors_name_the_neighbour() -> None:
             render(template, _VALUE)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_expression_that_another_python_may_read_otherwise() -> None:
+    assert expression("name", "[[a]").search("a")
+
+
 def test_decimal_places_are_bounded() -> None:
     assert len(render('{{printf "%.999999999f" 1.5}}', {})) == 10_002
 
