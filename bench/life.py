@@ -47,9 +47,9 @@ class Life:
             finally:
                 self.clear()
 
-    def words(self, tool: str, name: str, *command: str) -> list[str]:
+    def words(self, tool: str, name: str, *command: str, flags: "list[str] | tuple[str, ...]" = ()) -> list[str]:
         """A detached container."""
-        flags = ["--network", "none"]
+        flags = ["--network", "none", *flags]
         if tool == "podman":
             flags += ["--cgroups=disabled", "--log-driver", "k8s-file"]
         return [*self.tools[tool], "run", "-d", "--name", name, *flags, IMAGE, *command]
@@ -95,13 +95,14 @@ class Life:
         self.turns("stop", lambda tool, number: [*self.tools[tool], "stop", f"n{number}"])
 
     def log(self) -> None:
-        """From `run -d` to `wait`; then every byte must be there."""
+        """From `run -d` to `wait`; then every byte must be there.  podman has no limit if none is given, sbx one of 16 MiB."""
         found: dict[str, list[float]] = {tool: [] for tool in self.tools}
         script = f"yes 'a line of forty characters, more or less' | head -c {LOG_BYTES}"
         for number in range(1 if self.quick else ROUNDS["log"]):
             for tool, words in self.tools.items():
                 began = time.monotonic_ns()
-                self.ask(self.words(tool, f"n{number}", "sh", "-c", script))
+                whole = ["--log-opt", "max-size=1g"]
+                self.ask(self.words(tool, f"n{number}", "sh", "-c", script, flags=whole))
                 self.ask([*words, "wait", f"n{number}"])
                 found[tool].append((time.monotonic_ns() - began) / 1e6)
                 size = len(self.ask([*words, "logs", f"n{number}"]))
