@@ -124,7 +124,10 @@ class _Client:
         while True:
             for fd, _ in poll.poll():
                 if fd == 0:
-                    typed = os.read(0, _CHUNK)
+                    try:
+                        typed = os.read(0, _CHUNK)
+                    except OSError:
+                        typed = b""  # EIO: the terminal has hung up
                     passed, detached = self.keys.take(typed) if self.terminal else (typed, False)
                     if passed:
                         self._send("input", passed)

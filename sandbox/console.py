@@ -3,6 +3,7 @@
 import os
 import select
 import termios
+import time
 
 from sandbox import linux
 
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_SIGWINCH = 28
+_SIGTTIN, _SIGWINCH = 21, 28
 _CHUNK = 1 << 16
 # What a blocking descriptor takes once poll(2) says that it takes something: a pipe PIPE_BUF, a terminal little more
 # than n_tty's WAKEUP_CHARS
 _SURE_OF_PIPE, _SURE_OF_TERMINAL = 4096, 256
 _FIFO, _DEVICE = 0o010000, 0o020000
+_AWAY = 0.2  # seconds until a terminal is read again that was another job's
 
 
 def raw_mode(fd: int) -> "list[Any]":
@@ -79,6 +81,7 @@ class Console:
         self.last = b"\n"
         self.lost = 0  # errno of standard output, once it takes no more
         self.watched: dict[int, int] = {}
+        self.away = 0.0  # until when the user's terminal is another job's to read
         self.out, self.piece = _output(output)
         os.set_blocking(master, False)
         self.resize()
@@ -118,13 +121,26 @@ class Console:
     def _type(self) -> None:
         try:
             typed = os.read(0, _CHUNK)
-        except OSError:
-            typed = b""  # EIO: the user's terminal has hung up
+        except OSError:  # EIO
+            if self._is_in_background():
+                self.away = time.monotonic() + _AWAY
+                return
+            typed = b""  # the user's terminal has hung up
         if not typed:
             self.interactive = False
         # The first of two ends a line that was begun, the second the input.
         self.pending += typed or (b"\x04" if self.last == b"\n" else b"\x04\x04")
         self.last = typed[-1:]
+
+    def _is_in_background(self) -> bool:
+        """Whether what is typed is for another job, after Ctrl-Z or `&`: to who ignores SIGTTIN, as the keeper, that is EIO."""
+        if _signal.getsignal(_SIGTTIN) != _signal.SIG_IGN:
+            return False
+        try:
+            termios.tcgetattr(0)
+        except termios.error:
+            return False
+        return True
 
     def _printed(self) -> bytes:
         try:
@@ -146,7 +162,9 @@ class Console:
     def watch(self, poll: "select.poll") -> None:
         """Ask `poll` for what can be moved on: what is not taken at one end is not read at the other."""
         wanted = {self.master: (0 if self.shown else select.POLLIN) | (select.POLLOUT if self.pending else 0)}
-        if self.interactive and len(self.pending) < _CHUNK:
+        if self.away and time.monotonic() >= self.away:
+            self.away = 0.0
+        if self.interactive and not self.away and len(self.pending) < _CHUNK:
             wanted[0] = select.POLLIN
         if self.shown:
             wanted[self.out] = select.POLLOUT

@@ -9,6 +9,7 @@ import os
 import termios
 
 from sandbox import console, linux, mounts
+from sandbox.errors import EINVAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,14 @@ def terminals(*, interactive: bool) -> "tuple[int, ...]":
     """Which of our standard descriptors are the caller's terminal; 0 only when the command is to have it."""
     found = [fd for fd in (1, 2, 0) if (fd or interactive) and os.isatty(fd)]
     # Of two the caller has chosen one by name, and means it.
-    device = os.fstat(found[0]).st_rdev if found else 0
-    return tuple(fd for fd in found if os.fstat(fd).st_rdev == device)
+    return tuple(fd for fd in found if _device(fd) == _device(found[0]))
+
+
+def _device(fd: int) -> bytes:
+    """Which terminal it is; by its own number, as it may have been opened as /dev/tty."""
+    number = bytes(bytearray(4))  # of our own for the kernel to fill
+    linux.ioctl(fd, linux.TIOCGDEV, number)
+    return number
 
 
 def pair(uid: int) -> tuple[int, int]:
@@ -37,7 +44,11 @@ def pair(uid: int) -> tuple[int, int]:
         os.close(place)
     linux.ioctl(master, linux.TIOCSPTLCK, bytes(4))
     peer = linux.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    os.fchown(peer, uid, -1)
+    try:
+        os.fchown(peer, uid, -1)
+    except OSError as error:
+        if error.errno != EINVAL:  # not mapped: the step `ids` says it
+            raise
     plain(peer)
     return master, peer
 
@@ -48,6 +59,8 @@ def plain(peer: int) -> None:
     mode[0] &= ~(termios.ICRNL | termios.IXON)
     mode[1] &= ~termios.OPOST
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ISIG | termios.IEXTEN)  # with ICANON, for the end of input
+    for character in (termios.VERASE, termios.VKILL):
+        mode[6][character] = b"\0"  # none
     termios.tcsetattr(peer, termios.TCSANOW, mode)
 
 

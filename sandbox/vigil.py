@@ -33,6 +33,7 @@ _OF_TERMINALS = (1, 2, 3, 13, 15)
 # Signals that end a process whose disposition is the default; the others stop, continue or are ignored.
 TERMINATING = (1, 2, 3, 6, 10, 12, 13, 14, 15)
 _SOON = 0.004  # seconds until others find a container that nobody has to find before
+_AGAIN = 200  # milliseconds until the terminal is looked at once more that another job reads
 _DAY = 86400.0  # poll(2) counts milliseconds in an int
 
 
@@ -93,6 +94,8 @@ class Vigil:
             self._watch(poll)
             first = deadline if opened else min(deadline or opening, opening)
             left = max(0, int(min(first - time.monotonic(), _DAY) * 1000) + 1) if first else None
+            if self.terminal and self.terminal.away:
+                left = _AGAIN if left is None else min(left, _AGAIN)
             events = poll.poll(left)
             if not opened and time.monotonic() >= opening:
                 opened = True
@@ -174,6 +177,7 @@ class Vigil:
             elif pid == self.helper:
                 from sandbox import net_slirp
 
+                self.helper = 0
                 raise net_slirp.died(status)
             elif self.control and self.control.reaped(pid, status):
                 pass

@@ -1,10 +1,12 @@
 """What the caller's own standard descriptors are good for inside: his terminal and his files stay his."""
 
 import os
+import shlex
 import stat
 import subprocess
 import termios
 import time
+import types
 
 import pytest
 from test_run_terminal import Terminal
@@ -152,3 +154,67 @@ def test_a_file_without_a_name_is_read_all_the_same(own_box, no_leftovers, tmp_p
             env={**own_box.sbx.environment, "SBX_STORE": str(own_box.sbx.store)}, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "words\n")
+
+
+@pytest.fixture
+def shell(own_box, no_leftovers):
+    """`shell(script)`: bash on a terminal; `sbx` in it stands for sbx run -i ROOTFS."""
+    opened = []
+
+    def start(script):
+        words = shlex.join(map(str, own_box.sbx.command("run", "-i", f"rootfs:{own_box.rootfs}")))
+        environment = {**own_box.sbx.environment, "SBX_STORE": str(own_box.sbx.store)}
+
+        def popen(*arguments, **options):
+            return subprocess.Popen(arguments, env=environment, start_new_session=True, text=True, **options)
+
+        box = types.SimpleNamespace(sbx=types.SimpleNamespace(popen=popen))
+        opened.append(Terminal(box, "bash", "-c", script.replace("sbx", words)))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def test_what_is_typed_for_another_job_is_no_end_of_the_input(shell):
+    """As after Ctrl-Z or `&`: who is in front reads, and the command goes on to be typed to when it is there again."""
+    t = shell("set -m; sbx sh -c 'echo up; cat' & sleep 2; read x; echo shell:$x; fg >/dev/null; echo code:$?")
+    t.expect("up\r\n")
+    t.type("one\r")
+    t.expect("shell:one\r\n")
+    time.sleep(0.5)
+    t.type("two\r")
+    t.expect("two\r\ntwo\r\n")
+    t.type("\x04")
+    t.expect("code:0")
+    assert t.end() == 0
+
+
+def test_terminal_by_the_name_dev_tty_is_the_same(shell):
+    t = shell("sbx stat -L -c %t /proc/self/fd/0 </dev/tty")
+    assert t.end() == 0
+    assert t.seen == "88\r\n"  # a terminal of a devpts, not 5:0
+
+
+def test_what_was_typed_as_it_is_stays_as_it_is(started):
+    """Ctrl-V before what would erase: the caller's terminal has edited the line, nobody else does."""
+    t = started("run", 'echo up; read -r x; printf %s "$x" | wc -c', "-i")
+    t.expect("up\r\n")
+    t.type("ab\x16\x7fcd\x16\x15e\r")
+    assert t.end() == 0
+    assert t.seen.split()[-1] == "7"
+
+
+@pytest.mark.parametrize("kind", ["run", "exec"])
+def test_last_output_waits_for_a_slow_reader(started, kind):
+    t = started(kind, "seq 1 20000; exit 3")
+    time.sleep(1)
+    assert t.end() == 3
+    assert t.seen.split() == [str(n) for n in range(1, 20001)]
+
+
+def test_user_that_is_not_mapped(started):
+    t = started("run", "true", "-u", "70000")
+    assert t.end() == 125
+    assert t.seen.startswith("sbx: set user `70000:0`: Invalid argument")

@@ -221,6 +221,8 @@ def test_a_payload_that_does_not_want_to_end(who: str, after: After) -> None:
     [
         pytest.param("slirp4netns", ["--network", "slirp4netns"], "sbx: connect network `network helper`: ",
                      marks=pytest.mark.requires("slirp")),
+        pytest.param("slirp4netns", ["--network", "slirp4netns", "-p", "127.0.0.1::80"], "sbx: connect network `network helper`: ",
+                     marks=pytest.mark.requires("slirp")),
         pytest.param("pasta", ["--network", "pasta"], "sbx: connect network `network helper`: ",
                      marks=pytest.mark.requires("pasta")),
         pytest.param("fuse-overlayfs", ["--storage-driver", "fuse-overlayfs"],
