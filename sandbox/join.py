@@ -23,21 +23,12 @@ if TYPE_CHECKING:
 
     Spec = dict[str, Any]
 
-# OCI's name of a namespace -> its file; in the order in which they are entered, the mounts last.
-_FILES = {"network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
-
-
-def kinds(spec: "Spec") -> "dict[str, str]":
-    """OCI's name -> file below /proc/PID/ns of the namespaces that an exec enters."""
-    listed = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
-    return {kind: file for kind, file in (("pid", "pid"), *_FILES.items()) if kind in listed}
-
 
 class Namespaces:
     """Descriptors of the init's own namespaces: what it has `sent`, or opened while its /proc entries can be opened."""
 
     def __init__(self, pid: int, spec: "Spec", sent: "dict[str, int] | None" = None) -> None:
-        self.by_kind = sent or {kind: _open(f"/proc/{pid}/ns/{file}") for kind, file in kinds(spec).items()}
+        self.by_kind = sent or {kind: _open(f"/proc/{pid}/ns/{file}") for kind, file in plans.kinds(spec).items()}
         self.pid = self.by_kind.pop("pid", -1)
         self.others = tuple(self.by_kind.values())
 

@@ -42,7 +42,7 @@ class Parent(Vigil):
         self.mounts = ""  # the init's mount namespace, where no pid namespace ends all its processes
         # Processes of other containers may see us and the init, and have rights in our user namespace: neither is dumpable.
         self.watched = not self.own_pids or "dev.sbx.spaces" in self.annotations
-        self.given: dict[str, int] = {}  # the init's namespaces, when it hands them over
+        self.given: dict[str, int] = {}  # the init's namespaces, handed over by it or opened before its exec
         self.score, self.score_before = -1, b""  # our own oom_score_adj, while the init is to inherit its
 
     def _start_init(self, steps: "list[tuple[Any, ...]]") -> None:
@@ -91,14 +91,12 @@ class Parent(Vigil):
 
     def _for_watched(self, steps: "list[tuple[Any, ...]]") -> "list[tuple[Any, ...]]":
         """The steps of an init that is not dumpable: we can not open its /proc entries, and it can not write to them."""
-        from sandbox import join
-
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # until the clone, for this file
         for _, score in (step for step in steps if step[0] == "oom_score_adj"):
             self.score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
             self.score_before = os.read(self.score, 16)
             os.pwrite(self.score, str(score).encode(), 0)  # which it inherits
-        kinds = tuple(join.kinds(self.spec).items())
+        kinds = tuple(plans.kinds(self.spec).items())
         return [("own_namespaces", *kinds), *(step for step in steps if step[0] != "oom_score_adj")]
 
     def _enter_time_namespace(self) -> None:
@@ -145,6 +143,8 @@ class Parent(Vigil):
             self.mounts = os.readlink(f"/proc/self/fd/{self.given['mount']}")
         if self.is_open_early():
             self.open_to_others()
+        elif not self.given:
+            self._hold_namespaces()
         network = self.annotations.get("dev.sbx.network")
         if network in ("slirp4netns", "pasta"):
             from sandbox import net_slirp
@@ -165,6 +165,15 @@ class Parent(Vigil):
         if self.lasting or "dev.sbx.report" in self.annotations:
             self._check_isolation()
         self._let_go()
+
+    def _hold_namespaces(self) -> None:
+        """Those of the init, for later: its command may be a file whose process nobody looks at, and change its own."""
+        try:
+            for kind, file in plans.kinds(self.spec).items():
+                self.given[kind] = os.open(f"/proc/{self.host_pid}/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            self._receive("fd")  # it has died, and said why
+            raise
 
     def _check_isolation(self) -> None:
         """Record how the command is isolated, and end it when that is less than what was asked for."""

@@ -26,6 +26,9 @@ NAMESPACE_FLAGS = {
     "pid": linux.CLONE_NEWPID, "network": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS,
     "mount": linux.CLONE_NEWNS, "cgroup": linux.CLONE_NEWCGROUP,
 }  # fmt: skip
+_FILES = {
+    "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "time": "time", "mount": "mnt",
+}  # fmt: skip
 # Where clouds hand a machine its credentials: behind the helper's default route, without these.
 _UNREACHABLE = (("169.254.0.0", 16), ("100.100.100.200", 32))
 _LOCKED = linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
@@ -96,6 +99,12 @@ def clone_flags(spec: "dict[str, Any]") -> int:
             continue  # the keeper is in it: see spaces.py
         flags |= NAMESPACE_FLAGS.get(namespace["type"], 0)
     return flags & ~linux.CLONE_NEWCGROUP if "resources" in spec["linux"] else flags
+
+
+def kinds(spec: "dict[str, Any]") -> "dict[str, str]":
+    """OCI's name -> file below /proc/PID/ns of the namespaces that an exec enters; in that order, the mounts last."""
+    listed = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
+    return {kind: file for kind, file in _FILES.items() if kind in listed}
 
 
 def _root(spec: "dict[str, Any]", plan: "Plan", slots: _Slots) -> None:

@@ -199,3 +199,16 @@ def test_the_store_is_not_in_its_parent(own_box):
     """A volume that holds the store shows it empty: no socket of a keeper, no layer of another image."""
     script = f"ls -A /mnt/{own_box.sbx.store.name}; echo $?"
     assert own_box.out(script, "-v", f"{own_box.sbx.store.parent}:/mnt") == "0\n"
+
+
+def test_namespaces_are_the_containers_whatever_the_command_has_done(own_box: Any, no_leftovers: None) -> None:
+    """A command that unshares at once: who comes later is in the namespaces that were made for the container."""
+    process = own_box.popen("exec unshare -Un sleep 100", "--profile", "nested")
+    try:
+        until(lambda: own_box.sbx("exec", "-l", "true").returncode == 0)
+        script = "readlink /proc/self/ns/net; readlink /proc/1/ns/net"
+        own, command = own_box.sbx("exec", "-l", "sh", "-c", script).stdout.split()
+        assert own != command
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
