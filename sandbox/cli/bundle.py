@@ -51,6 +51,9 @@ def write(verb: str) -> None:
     stamps = [times[source] for part in parts for _, source, _ in part]
     head = marshal.dumps((MAGIC_NUMBER, stamps, [len(part) for part in data], early))
     fresh = f"{bundle.path(verb)}.{os.getpid()}"
+    for name in os.listdir(bundle.CACHE):
+        if name.startswith(f"{os.path.basename(bundle.path(verb))}."):
+            os.unlink(f"{bundle.CACHE}/{name}")  # of one who was killed; who is not only writes it later
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with open(fd, "wb") as file:

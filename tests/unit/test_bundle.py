@@ -128,3 +128,11 @@ def test_output_that_takes_no_more_is_told_by_the_start_that_writes_one_too(tmp_
         done = subprocess.run(command, env={"HOME": str(made.home)}, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 125
     assert done.stderr == "sbx: write `standard output`: No space left on device\n"
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one(copy: Copy) -> None:
+    left = copy.file.with_name(f"{NAME}.123")
+    left.touch()
+    copy.file.unlink()
+    copy.exec()
+    assert (copy.file.exists(), left.exists()) == (True, False)
