@@ -2,7 +2,7 @@
 
 import os
 
-from sandbox import linux
+from sandbox import linux, trees
 from sandbox.errors import E2BIG, EINVAL, SandboxError
 
 # fs/overlayfs: OVL_MAX_STACK
@@ -40,6 +40,12 @@ def mount(lowers: list[int], upper: str, work: str, *, volatile: bool = True) ->
             "mount overlay", f"{len(lowers)} layers", E2BIG, detail=f"the kernel takes {MAX_LAYERS} at most",
             hint="use `--storage-driver copy`, or squash the image",
         )  # fmt: skip
+    if volatile and os.path.isdir(upper):
+        # Of a keeper that was killed: thrown away with it at last, and the kernel takes such a one no second time.
+        here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in (upper, work):
+            trees.remove(name, here)
+        os.close(here)
     prepare(lowers, upper, work)
     topmost_first = [f"/proc/self/fd/{fd}" for fd in reversed(lowers)]
     try:

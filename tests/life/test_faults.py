@@ -320,3 +320,14 @@ def test_wrong_states(sbx_in, words, told, code):
     done = sbx_in(*(sbx_in.image if word == "IMAGE" else word for word in words), code=code)
     assert told in done.stderr and done.stdout == ("[]\n" if words[0] == "inspect" else "")
     assert sorted(sbx_in.column("Names")) == ["ended", "made", "runs"]
+
+
+def test_killed_keeper_of_one_that_has_an_overlay_volume(sbx_in, tmp_path):
+    """What it wrote there is thrown away at its end, however that came; it can be started again."""
+    (tmp_path / "file").write_text("before")
+    sbx_in.live("-v", f"{tmp_path}:/m:O")
+    sbx_in("exec", "c", "sh", "-c", "echo after > /m/file")
+    os.kill(sbx_in.keeper("c"), signal.SIGKILL)
+    until(lambda: sbx_in.column("State"), lambda states: states == ["exited"])
+    sbx_in("start", "c")
+    assert sbx_in.out("exec", "c", "cat", "/m/file") == "before"
