@@ -515,14 +515,3 @@ def test_the_end_of_the_input_arrives(sbx_in, typed):
     assert (done.returncode, done.stdout) == (0, f"{typed}end\n")
     done = sbx_in.sbx("start", "-ai", "c", input=typed, timeout=20)
     assert (done.returncode, done.stdout) == (0, f"{typed}end\n")
-
-
-def test_killed_keeper_of_one_that_has_an_overlay_volume(sbx_in, tmp_path):
-    """What it wrote there is thrown away at its end, however that came; it can be started again."""
-    (tmp_path / "file").write_text("before")
-    sbx_in.live("-v", f"{tmp_path}:/m:O")
-    sbx_in("exec", "c", "sh", "-c", "echo after > /m/file")
-    os.kill(sbx_in.keeper("c"), signal.SIGKILL)
-    until(lambda: sbx_in.column("State"), lambda states: states == ["exited"])
-    sbx_in("start", "c")
-    assert sbx_in.out("exec", "c", "cat", "/m/file") == "before"
