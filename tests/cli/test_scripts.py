@@ -10,7 +10,7 @@ import pytest
 from sandbox.doctor.packages import PACKAGES
 
 TREE = Path(__file__).resolve().parent.parent.parent
-SCRIPTS = ("try", "test", "setup/machine.sh", ".ci/run", "bin/sbx")
+SCRIPTS = ("try", "test", "setup/machine.sh", ".ci/run", ".ci/vm", "bin/sbx")
 
 
 def shell(code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -23,7 +23,7 @@ def shell(code: str, *arguments: str, **options: object) -> subprocess.Completed
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_syntax(script):
-    interpreter = "bash" if script == ".ci/run" else "sh"
+    interpreter = "bash" if script.startswith(".ci/") else "sh"
     done = subprocess.run([interpreter, "-n", TREE / script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
