@@ -30,7 +30,7 @@ CHUNK = 1 << 18
 LIBRARIES = ("urllib3", "httpx", "pycurl", "socket")
 BLOCK = os.urandom(1 << 20)
 
-Fetch = Callable[[str, int, int], Iterator[bytes]]
+Fetch = Callable[[str, int, int], Iterator[bytes | memoryview]]
 
 
 # -- the server --
@@ -136,7 +136,7 @@ def with_socket(certificate: str) -> Fetch:
 
     settings = ssl.create_default_context(cafile=certificate)
 
-    def fetch(url: str, start: int, end: int) -> Iterator[bytes]:
+    def fetch(url: str, start: int, end: int) -> Iterator[memoryview]:
         parts = urllib.parse.urlsplit(url)
         host = parts.netloc
         connection = (
@@ -148,7 +148,7 @@ def with_socket(certificate: str) -> Fetch:
         response = connection.getresponse()
         buffer = memoryview(bytearray(CHUNK))
         while count := response.readinto(buffer):
-            yield buffer[:count]  # type: ignore[misc]
+            yield buffer[:count]
         connection.close()
 
     return fetch

@@ -4,6 +4,7 @@ Both have the same image, and do the same by turns; podman with its cgroups disa
 """
 
 import time
+from collections.abc import Callable
 
 from places import IMAGE, BenchError, Place, median, say
 from timing import Bench, _processes, _rollup
@@ -60,7 +61,9 @@ class Life:
             raise BenchError(f"{' '.join(command)}: exit status {done.returncode}; {done.stderr[-300:].strip()}")
         return done.stdout
 
-    def turns(self, part: str, command, after=None) -> None:  # type: ignore[no-untyped-def]
+    def turns(
+        self, part: str, command: Callable[[str, int], list[str]], after: Callable[[str, int], object] | None = None
+    ) -> None:
         """`command(tool, round)` by turns; `after(tool, round)` is not measured."""
         found: dict[str, list[float]] = {tool: [] for tool in self.tools}
         rounds = ROUNDS[part] // (4 if self.quick else 1) or 1

@@ -1,5 +1,7 @@
 """From results to the table of README.md: figures, ratios, targets, and whether they are met."""
 
+from typing import Any
+
 # What is between them is written by bench/run, and by bench/run --images.
 MARKS = {
     "run": ("<!-- begin: written by bench/run -->", "<!-- end: written by bench/run -->"),
@@ -16,7 +18,7 @@ TITLES = {
 }
 
 
-def markdown(found: dict) -> str:  # type: ignore[type-arg]  # JSON
+def markdown(found: dict[str, Any]) -> str:
     """Everything between the markers: facts, verdicts, one table a part."""
     results: Results = found["results"]
     lines = ["", *[f"- {fact}" for fact in found["facts"]], f"- {found['seconds']:.0f} s in all"]

@@ -77,7 +77,7 @@ class Control(Further):
     def _accept(self) -> bool:
         """Take the next connection; False when there is none."""
         try:
-            fd, _ = self.listener._accept()  # type: ignore[attr-defined]
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # what socket.accept calls; `socket` costs 5 ms
         except OSError:
             return False
         sock = _socket.socket(fileno=fd)
@@ -191,6 +191,7 @@ class Control(Further):
             )
 
     def send(self, client: Client, kind: str, value: "Any", fds: tuple[int, ...] = ()) -> None:
+        """Have a record sent as soon as the client takes it."""
         client.queue.append((kind, value, fds))
         self._flush(client)
 

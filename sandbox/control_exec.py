@@ -38,17 +38,18 @@ class Client:
 
 
 class Further:
-    """The processes that clients have asked for, from their start to their end."""
+    """The processes that clients have asked for, from their start to their end; a part of control.py's Control."""
+
+    if TYPE_CHECKING:
+
+        def send(self, client: Client, kind: str, value: "Any", fds: "tuple[int, ...]" = ()) -> None:
+            """Control's."""
 
     def __init__(self, keeper: "Parent") -> None:
         self.keeper = keeper
         self.clients: dict[int, Client] = {}
         self.starting: dict[int, Client] = {}  # by Client.init
         self.orphans: dict[int, Client] = {}  # clients that have gone, by their processes
-
-    def send(self, client: Client, kind: str, value: "Any", fds: tuple[int, ...] = ()) -> None:
-        """Have a record sent as soon as the client takes it."""
-        raise NotImplementedError
 
     def exec(self, client: Client, wanted: "dict[str, Any]", fds: list[int]) -> None:
         keeper = self.keeper

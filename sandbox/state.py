@@ -93,7 +93,7 @@ class Known:
         self.about: dict[str, Any] = read(self.directory, "about") or {}
         self.state: dict[str, Any] = read(self.directory, "state") or {}
         self.ended: dict[str, Any] = read(self.directory, "ended") or {}
-        self.lives = _locked(self.directory)
+        self.lives = locked(self.directory)
         if not self.lives:
             # It may have ended between the two looks.
             self.ended = read(self.directory, "ended") or {}
@@ -128,9 +128,10 @@ def made_up_name(id_: str) -> str:
     return f"{_LEFT[number % 32]}_{_RIGHT[number // 32 % 32]}{number // 1024 % 100}"
 
 
-def _locked(directory: str) -> bool:
+def locked(path: str, flags: int = _FOLDER) -> bool:
+    """Whether somebody has the only lock on it; one that is not there nobody has."""
     try:
-        fd = os.open(directory, _FOLDER)
+        fd = os.open(path, flags)
     except OSError:
         return False
     try:

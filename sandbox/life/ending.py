@@ -190,17 +190,7 @@ def _minded(known: state.Known) -> bool:
     """Whether it is ended for a moment only: who is to start it again waits, see minder.py."""
     if known.about.get("restart", ("no", 0))[0] == "no" or os.path.exists(f"{known.directory}/{HALTED}"):
         return False
-    try:
-        fd = os.open(f"{known.directory}/{MINDER}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return state.locked(f"{known.directory}/{MINDER}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def remove(
